@@ -1,0 +1,43 @@
+"""The one clock: due times, leases and deadlines are all read from the database's clock.
+
+Workers' own clocks differ; the database is the one they share. Tests put virtual time in its
+place with `use`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from django.db import connection
+from django.utils import timezone
+
+
+def database_now() -> datetime:
+    """The database's time. SQLite runs inside the host's processes: its clock is the host's."""
+    if connection.vendor == "sqlite":
+        return timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        moment: datetime = cursor.fetchone()[0]
+    return moment
+
+
+_source: Callable[[], datetime] = database_now
+
+
+def now() -> datetime:
+    """The current time, aware, in UTC."""
+    return _source()
+
+
+@contextmanager
+def use(source: Callable[[], datetime]) -> Iterator[None]:
+    """Read the time from `source` while the block runs (tests)."""
+    global _source
+    previous, _source = _source, source
+    try:
+        yield
+    finally:
+        _source = previous

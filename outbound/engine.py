@@ -1,0 +1,423 @@
+"""One attempt: gate, claim, call, settle. No lock and no transaction is held during the call."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from os import getpid
+
+import structlog
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import DateTimeField, F, Value
+from django.db.models.functions import Coalesce
+from pydantic import BaseModel
+
+from outbound import clock, registry
+from outbound.adapters import Adapter, Operation, Reply
+from outbound.client import CallContext, Timeouts
+from outbound.errors import CallRefused, DeliveryError, RateLimited, TransientError
+from outbound.fields import canonical_json
+from outbound.models import CallAttempt, OutboundCall
+from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
+from outbound.redaction import sanitise, visible
+from outbound.settlement import settled_hooks
+from outbound.signals import call_settled
+from outbound.states import SETTLED, AttemptOutcome, AttemptTrigger, CallStatus
+
+logger = structlog.get_logger(__name__)
+
+PARK_SECONDS = 60.0
+PAUSE_SECONDS = 0.5  # between two tries to settle while the database is away
+HOOK_SCHEDULE = (5, 30, 120, 600, 3600)
+DATABASE_AWAY = (OperationalError, InterfaceError)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a call's settings say about how it is made."""
+
+    adapter: Adapter
+    operation: Operation
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to make one attempt, until the lease ends."""
+
+    call: OutboundCall
+    attempt: CallAttempt
+    token: uuid.UUID
+    plan: Plan
+    context: CallContext
+    lease_ends: float  # monotonic seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came of one attempt. `hint_in`: seconds after which a message should speak of the
+    call again; None where that is left to the row and the sweep."""
+
+    call_id: str
+    decision: Decision
+    error: DeliveryError | None = None
+    hint_in: float | None = None
+
+
+def deliver(
+    call_id: str | uuid.UUID,
+    *,
+    trigger: AttemptTrigger = AttemptTrigger.AUTO,
+    wait: float | None = None,
+) -> Delivery | None:
+    """Make one attempt at a call if it is due and nobody else has it; None otherwise.
+
+    `wait` shortens the attempt to the seconds that somebody is ready to wait for it.
+    Anticipated failures are settled and returned. What is raised is a bug, or the database is
+    away: the row is left to the sweep.
+    """
+    plan = gate(call_id)
+    claim = claim_call(call_id, plan, trigger=trigger, wait=wait) if plan else None
+    return settle(claim, call_provider(claim)) if claim else None
+
+
+def gate(call_id: str | uuid.UUID) -> Plan | None:
+    """May it run now, here? None when it is not due, or when it had to be parked."""
+    call = OutboundCall.objects.ready(clock.now()).filter(pk=call_id).first()
+    if call is None:
+        return None
+    try:
+        return plan_for(call)
+    except (ImproperlyConfigured, CallRefused) as error:
+        park(call, seconds=PARK_SECONDS, why=f"cannot be sent from here: {error}")
+        return None
+
+
+def plan_for(call: OutboundCall) -> Plan:
+    """Raises UnknownAdapter, UnknownOperation, ImproperlyConfigured."""
+    return Plan(
+        adapter=registry.adapter_for(call.adapter),
+        operation=registry.operation_of(call.adapter, call.operation),
+        policy=registry.policy_for(call.adapter, call.operation),
+    )
+
+
+def park(call: OutboundCall, *, seconds: float, why: str) -> None:
+    """Postpone without spending an attempt."""
+    now = clock.now()
+    due_at = now + timedelta(seconds=seconds * random.uniform(1, 1.2))
+    status = CallStatus(call.status)
+    parked = OutboundCall.objects.filter(pk=call.pk).move_to(
+        status, sources={status}, now=now, due_at=due_at, hint_at=due_at, rule=sanitise(why)[:200]
+    )
+    if parked:
+        logger.warning("call_parked", call_id=str(call.pk), adapter=call.adapter, why=why)
+
+
+def claim_call(
+    call_id: str | uuid.UUID,
+    plan: Plan,
+    *,
+    trigger: AttemptTrigger,
+    wait: float | None,
+) -> Claim | None:
+    """Take the call, count the attempt and write its row, in one transaction. None when a
+    duplicate or stale hint came here and there is nothing to take."""
+    token, lease = uuid.uuid4(), timedelta(seconds=settings.OUTBOUND_LEASE_SECONDS)
+    claimed_at = time.monotonic()
+    with transaction.atomic():
+        now = clock.now()
+        lifetime = plan.operation.key_lifetime
+        key_expires_at = Value(now + lifetime if lifetime else None, DateTimeField())
+        claimed = (
+            OutboundCall.objects.filter(pk=call_id)
+            .ready(now)
+            .move_to(
+                CallStatus.RUNNING,
+                now=now,
+                lease_token=token,
+                lease_expires_at=now + lease,
+                attempts=F("attempts") + 1,
+                key_expires_at=Coalesce(F("key_expires_at"), key_expires_at),
+            )
+        )
+        if not claimed:
+            return None
+        call = OutboundCall.objects.get(pk=call_id)
+        attempt = CallAttempt.objects.create(
+            call=call,
+            number=call.attempts,
+            trigger=trigger,
+            idempotency_key=call.idempotency_key,
+            started_at=now,
+            worker=worker_name(),
+            request_summary=visible(call.payload, plan.adapter.visible_fields),
+        )
+    return Claim(
+        call=call,
+        attempt=attempt,
+        token=token,
+        plan=plan,
+        context=context_for(call, plan.policy, wait=wait, operation=plan.operation),
+        lease_ends=claimed_at + lease.total_seconds(),
+    )
+
+
+def context_for(
+    call: OutboundCall, policy: Policy, *, operation: Operation, wait: float | None = None
+) -> CallContext:
+    """What the adapter may know. A wait shortens the total deadline only where a cut attempt
+    can be repeated: cutting another one would make its outcome unknown."""
+    total = policy.total_timeout
+    if wait is not None and (operation.keyed or operation.reads):
+        total = min(total, max(wait, policy.connect_timeout))
+    return CallContext(
+        call_id=str(call.pk),
+        idempotency_key=call.idempotency_key,
+        account=call.account,
+        request_id=call.request_id,
+        timeouts=Timeouts(policy.connect_timeout, policy.read_timeout, total),
+    )
+
+
+def worker_name() -> str:
+    """Host, process and thread: enough to find the log lines of an attempt."""
+    return f"{socket.gethostname()}:{getpid()}:{threading.current_thread().name}"[:100]
+
+
+def call_provider(claim: Claim) -> Reply | DeliveryError:
+    """The call itself. Bugs of an adapter are raised."""
+    try:
+        payload = load_payload(claim.call, claim.plan.operation)
+        return claim.plan.adapter.perform(claim.call.operation, payload, claim.context)
+    except DeliveryError as error:
+        return error
+
+
+def load_payload(call: OutboundCall, operation: Operation) -> BaseModel:
+    """The payload as the operation's model, read back from the row."""
+    return operation.payload_model.model_validate_json(canonical_json(call.payload))
+
+
+def settle(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
+    """Write what became of the attempt, and tell the tenant. None when the lease was lost: then
+    another process has decided, and nothing is written.
+
+    A known answer is not thrown away because the database is away for a moment: it is tried
+    again until the lease ends.
+    """
+    while True:
+        try:
+            delivery = _settle_once(claim, outcome)
+            break
+        except DATABASE_AWAY as error:
+            if connection.in_atomic_block or time.monotonic() + PAUSE_SECONDS > claim.lease_ends:
+                raise
+            logger.warning(
+                "settle_postponed", call_id=str(claim.call.pk), error=type(error).__name__
+            )
+            connection.close()
+            time.sleep(PAUSE_SECONDS)
+    _log_attempt(claim, outcome, delivery)
+    if delivery is not None and delivery.decision.status in SETTLED:
+        send_settled(claim.call)
+    return delivery
+
+
+@transaction.atomic
+def _settle_once(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
+    now = clock.now()
+    error = outcome if isinstance(outcome, DeliveryError) else None
+    standing = standing_of(claim.call, claim.plan, now=now, before=claim.attempt)
+    decision = decide(claim.plan.policy, standing, error)
+    hint_in = _hint_in(decision, now)
+    owned = OutboundCall.objects.filter(pk=claim.call.pk, lease_token=claim.token).move_to(
+        decision.status,
+        sources={CallStatus.RUNNING},
+        now=now,
+        lease_token=None,
+        lease_expires_at=None,
+        **decision_changes(decision, now=now, hint_in=hint_in),
+        **outcome_changes(outcome),
+    )
+    if not owned:
+        return None
+    finish_attempt(claim, outcome, now=now)
+    if decision.status == CallStatus.FAILED and standing.effect_possible_before:
+        nothing_happened(claim.call)
+    if decision.status in SETTLED:
+        claim.call.refresh_from_db()
+        run_settled_hooks(claim.call, now=now)
+    if isinstance(error, TransientError):
+        error.hint_in = hint_in
+    return Delivery(str(claim.call.pk), decision, error, hint_in)
+
+
+def _hint_in(decision: Decision, now: datetime) -> float | None:
+    if decision.status != CallStatus.RETRYING or decision.due_at is None:
+        return None
+    seconds = (decision.due_at - now).total_seconds()
+    return seconds if seconds <= HINT_LIMIT else None
+
+
+def decision_changes(
+    decision: Decision, *, now: datetime, hint_in: float | None = None
+) -> dict[str, object]:
+    """The columns that a decision sets, whoever takes it."""
+    changes: dict[str, object] = {"rule": decision.rule[:200]}
+    if decision.due_at is not None:
+        changes["due_at"] = decision.due_at
+        grace = settings.OUTBOUND_HINT_GRACE_SECONDS if hint_in is not None else 0
+        changes["hint_at"] = decision.due_at + timedelta(seconds=grace)
+    if decision.status in SETTLED - {CallStatus.UNKNOWN}:
+        changes["finished_at"] = now
+    if decision.status == CallStatus.UNKNOWN:
+        changes["lookups"] = 0
+    return changes
+
+
+def outcome_changes(outcome: Reply | DeliveryError) -> dict[str, object]:
+    """The columns that an answer sets."""
+    if isinstance(outcome, Reply):
+        return {
+            "result": outcome.result,
+            "provider_reference": outcome.provider_reference[:255],
+            "error_kind": "",
+            "error_code": "",
+            "error_message": "",
+            "error_http_status": None,
+        }
+    return {
+        "error_kind": outcome.kind,
+        "error_code": sanitise(outcome.code, limit=100),
+        "error_message": sanitise(outcome.message),
+        "error_http_status": outcome.http_status,
+    }
+
+
+def finish_attempt(claim: Claim, outcome: Reply | DeliveryError, *, now: datetime) -> None:
+    exchange = claim.context.exchange
+    error = outcome if isinstance(outcome, DeliveryError) else None
+    reads = claim.plan.operation.reads
+    CallAttempt.objects.filter(pk=claim.attempt.pk).finish(
+        attempt_outcome(error),
+        now=now,
+        effect_possible=not reads and (error is None or error.effect_possible),
+        error_kind=error.kind if error else "",
+        error_code=sanitise(error.code, limit=100) if error else "",
+        error_message=sanitise(error.message) if error else "",
+        http_status=exchange.status,
+        provider_request_id=sanitise(outcome.provider_request_id, limit=255),
+        response_summary=(
+            None
+            if exchange.reply is None
+            else visible(exchange.reply, claim.plan.adapter.visible_fields)
+        ),
+    )
+
+
+def nothing_happened(call: OutboundCall) -> None:
+    """It is known now that no attempt with the present key had an effect."""
+    CallAttempt.objects.filter(call=call, idempotency_key=call.idempotency_key).update(
+        effect_possible=False
+    )
+
+
+def attempt_outcome(error: DeliveryError | None) -> AttemptOutcome:
+    if error is None:
+        return AttemptOutcome.SUCCEEDED
+    if isinstance(error, RateLimited):
+        return AttemptOutcome.RATE_LIMITED
+    if not isinstance(error, TransientError):
+        return AttemptOutcome.PERMANENT
+    return AttemptOutcome.UNKNOWN if error.effect_possible else AttemptOutcome.TRANSIENT
+
+
+def standing_of(
+    call: OutboundCall, plan: Plan, *, now: datetime, before: CallAttempt | None = None
+) -> Standing:
+    """What is known about a call now. `before`: look only at the attempts made before this one,
+    with the same key."""
+    earlier = CallAttempt.objects.filter(call=call, idempotency_key=call.idempotency_key)
+    if before is not None:
+        earlier = earlier.filter(number__lt=before.number)
+    last = list(earlier.order_by("-number").values_list("http_status", flat=True)[:1])
+    return Standing(
+        now=now,
+        attempts=call.attempts,
+        max_attempts=call.max_attempts,
+        deadline_at=call.deadline_at,
+        key_expires_at=call.key_expires_at,
+        reads=plan.operation.reads,
+        keyed=plan.operation.keyed,
+        replays_failures=plan.operation.replays_failures,
+        effect_possible_before=bool(last) and earlier.may_have_worked().exists(),
+        previous_status=last[0] if last else None,
+    )
+
+
+def run_settled_hooks(call: OutboundCall, *, now: datetime) -> bool:
+    """Tell the tenant, in the caller's transaction. A failing hook is remembered on the row and
+    run again by the sweep; it undoes nothing but itself. Returns whether all passed."""
+    hooks = settled_hooks(call.adapter, call.operation)
+    if not hooks:
+        return True
+    changes: dict[str, object]
+    try:
+        with transaction.atomic():
+            for hook in hooks:
+                hook(call)
+    except DATABASE_AWAY:
+        raise
+    except Exception as error:
+        logger.exception("hook_failed", call_id=str(call.pk), adapter=call.adapter)
+        wait = HOOK_SCHEDULE[min(call.hook_attempts, len(HOOK_SCHEDULE) - 1)]
+        changes = {
+            "hook_due_at": now + timedelta(seconds=wait),
+            "hook_attempts": call.hook_attempts + 1,
+            "hook_error": sanitise(f"{type(error).__name__}: {error}"),
+        }
+        passed = False
+    else:
+        changes = {"hook_due_at": None, "hook_error": ""}
+        passed = True
+        if call.hook_due_at is None:
+            return passed
+    OutboundCall.objects.filter(pk=call.pk).update(**changes)
+    return passed
+
+
+def send_settled(call: OutboundCall) -> None:
+    """Send the `call_settled` signal after commit; a receiver that fails is logged."""
+
+    def send() -> None:
+        for receiver, answer in call_settled.send_robust(OutboundCall, call=call):
+            if isinstance(answer, Exception):
+                logger.error("signal_receiver_failed", receiver=repr(receiver), exc_info=answer)
+
+    transaction.on_commit(send)
+
+
+def _log_attempt(claim: Claim, outcome: Reply | DeliveryError, delivery: Delivery | None) -> None:
+    error = outcome if isinstance(outcome, DeliveryError) else None
+    due_at = delivery.decision.due_at if delivery else None
+    logger.info(
+        "attempt",
+        call_id=str(claim.call.pk),
+        adapter=claim.call.adapter,
+        operation=claim.call.operation,
+        attempt=claim.attempt.number,
+        outcome=attempt_outcome(error) if delivery else "lease_lost",
+        status=delivery.decision.status if delivery else None,
+        error_kind=error.kind if error else None,
+        duration=round(claim.context.exchange.duration, 4),
+        next_due=due_at.isoformat() if due_at else None,
+        request_id=claim.call.request_id or None,
+    )

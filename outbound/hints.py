@@ -1,0 +1,117 @@
+"""Hints: broker messages that say "row N may be due". Losing one costs a delay, never a row.
+
+A request never waits for the broker, and never fails because of it: ids go through a bounded
+in-process queue to a daemon thread that publishes them. When the queue is full or the broker is
+away the hint is dropped; the sweep announces the row again.
+
+With the embedded broker there is nobody to publish to from here: the worker's dispatcher reads
+the rows instead.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from celery import current_app
+from django.conf import settings
+from django.db import transaction
+
+logger = structlog.get_logger(__name__)
+
+CAPACITY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """One message: the task's name, the queue it waits in, and ids as arguments."""
+
+    task: str
+    queue: str
+    kwargs: dict[str, Any]
+
+
+def publish(hint: Hint) -> None:
+    """Publish now, on this thread. Raises whatever the broker makes of it."""
+    current_app.send_task(
+        hint.task, kwargs=hint.kwargs, queue=hint.queue, mandatory=True, retry=False
+    )
+
+
+class HintPublisher:
+    """A bounded queue and the daemon thread that empties it, made anew after a fork."""
+
+    def __init__(self, publish: Callable[[Hint], None], *, capacity: int = CAPACITY) -> None:
+        self._publish = publish
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._queue: queue.Queue[Hint] = queue.Queue(capacity)
+        self.dropped = 0
+
+    def put(self, hint: Hint) -> bool:
+        """Hand over a hint. Never blocks, never raises; False when it had to be dropped."""
+        if self._pid != os.getpid():
+            self._start()
+        try:
+            self._queue.put_nowait(hint)
+        except queue.Full:
+            self.dropped += 1
+            return False
+        return True
+
+    def waiting(self) -> int:
+        return self._queue.qsize()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._pid == os.getpid():
+                return
+            self._queue = queue.Queue(self._capacity)
+            thread = threading.Thread(
+                target=self._run, args=(self._queue,), name="hint-publisher", daemon=True
+            )
+            thread.start()
+            self._pid = os.getpid()
+
+    def _run(self, hints: queue.Queue[Hint]) -> None:
+        while True:
+            hint = hints.get()
+            try:
+                self._publish(hint)
+            except Exception as error:  # a broker library may raise anything
+                self.dropped += 1
+                logger.warning(
+                    "hint_dropped", task=hint.task, queue=hint.queue, error=type(error).__name__
+                )
+
+
+_publisher = HintPublisher(publish)
+
+
+def reaches_workers() -> bool:
+    """Whether a message from this process can reach a worker at all."""
+    return not settings.EMBEDDED_BROKER
+
+
+def announce(hint: Hint) -> None:
+    """Publish soon, from the daemon thread. Never blocks, never raises."""
+    if reaches_workers():
+        _publisher.put(hint)
+
+
+def announce_on_commit(hint: Hint) -> None:
+    """Announce when the current transaction commits; at once when there is none."""
+
+    def announce_quietly() -> None:
+        try:
+            announce(hint)
+        except Exception:  # the row is committed: whatever happens here is not the caller's loss
+            logger.exception("hint_failed", task=hint.task)
+
+    transaction.on_commit(announce_quietly)

@@ -1,0 +1,312 @@
+"""The rows: a call, its attempts, and the lease of a periodic piece of work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import F, Q
+
+from outbound.errors import IllegalMove
+from outbound.fields import EncryptedJSONField
+from outbound.ids import uuid7
+from outbound.states import (
+    MOVES,
+    SETTLED,
+    WAITING,
+    AttemptOutcome,
+    AttemptTrigger,
+    CallStatus,
+    sources_of,
+)
+
+
+class CallQuerySet(models.QuerySet["OutboundCall"]):
+    """Words for sets of calls, and the only way to change a status."""
+
+    def move_to(
+        self,
+        status: CallStatus,
+        *,
+        now: datetime,
+        sources: Collection[CallStatus] | None = None,
+        **changes: Any,
+    ) -> int:
+        """Move the calls of this set that are in one of `sources` (default: every status from
+        which `status` may be reached). Returns how many moved: 0 means that someone else won.
+        Raises IllegalMove when no rule allows a move from one of `sources`."""
+        legal = sources_of(status)
+        sources = legal if sources is None else frozenset(sources)
+        if not sources or not sources <= legal:
+            wrong = ", ".join(sorted(sources - legal)) or "nowhere"
+            raise IllegalMove(f"a call cannot go from {wrong} to {status}")
+        return self.filter(status__in=sources).update(status=status, updated_at=now, **changes)
+
+    def waiting(self) -> Self:
+        """Calls that wait for an attempt."""
+        return self.filter(status__in=WAITING)
+
+    def ready(self, now: datetime) -> Self:
+        """Calls that may be attempted now."""
+        return self.waiting().filter(
+            Q(key_expires_at=None) | Q(key_expires_at__gt=now),
+            due_at__lte=now,
+            deadline_at__gt=now,
+        )
+
+    def unannounced(self, now: datetime) -> Self:
+        """Calls that are due and that no message speaks of any more, oldest first."""
+        return self.waiting().filter(due_at__lte=now, hint_at__lte=now).order_by("hint_at")
+
+    def expired_leases(self, now: datetime) -> Self:
+        """Calls whose worker never reported back."""
+        return self.filter(status=CallStatus.RUNNING, lease_expires_at__lte=now)
+
+    def out_of_time(self, now: datetime) -> Self:
+        """Waiting calls that may not be sent automatically any more."""
+        return self.waiting().filter(Q(deadline_at__lte=now) | Q(key_expires_at__lte=now))
+
+    def unknown(self) -> Self:
+        return self.filter(status=CallStatus.UNKNOWN)
+
+    def owing_hooks(self, now: datetime) -> Self:
+        """Calls of which the tenant has not been told yet."""
+        return self.filter(status__in=SETTLED, hook_due_at__lte=now)
+
+
+class OutboundCall(models.Model):
+    """One call to an outside service: asked for by a transaction, kept until it is explained."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    adapter = models.CharField(max_length=50)
+    operation = models.CharField(max_length=80)
+    account = models.CharField(max_length=100, blank=True)
+    payload = EncryptedJSONField()
+    dedupe_key = models.CharField(
+        max_length=255, null=True, editable=False, help_text="The caller's own idempotency key."
+    )
+    idempotency_key = models.CharField(
+        max_length=255, help_text="Sent to the provider. Changes only by retry as new."
+    )
+    key_expires_at = models.DateTimeField(
+        null=True, help_text="The provider may forget the key after this. Set by the first attempt."
+    )
+
+    status = models.CharField(max_length=20, choices=CallStatus.choices, default=CallStatus.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    max_attempts = models.PositiveIntegerField()
+    due_at = models.DateTimeField(help_text="When it may run next.")
+    hint_at = models.DateTimeField(help_text="When it is announced again if nobody took it.")
+    deadline_at = models.DateTimeField(help_text="No automatic attempt after this.")
+    lease_token = models.UUIDField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    lookups = models.PositiveIntegerField(default=0, help_text="Look-ups of an unknown outcome.")
+
+    result = EncryptedJSONField(null=True)
+    provider_reference = models.CharField(max_length=255, blank=True)
+    rule = models.CharField(max_length=200, blank=True, help_text="Why it is where it is.")
+    error_kind = models.CharField(max_length=40, blank=True)
+    error_code = models.CharField(max_length=100, blank=True)
+    error_message = models.CharField(max_length=500, blank=True)
+    error_http_status = models.PositiveSmallIntegerField(null=True)
+
+    hook_due_at = models.DateTimeField(
+        null=True, help_text="When the tenant is told again; empty once it knows."
+    )
+    hook_attempts = models.PositiveIntegerField(default=0)
+    hook_error = models.CharField(max_length=500, blank=True)
+    dead_letter_reason = models.CharField(
+        max_length=200, blank=True, help_text="Why a message about this call was given up."
+    )
+
+    reference = models.CharField(max_length=255, blank=True, help_text="The tenant's own name.")
+    request_id = models.CharField(max_length=128, blank=True)
+    created_by = models.CharField(max_length=150, blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    objects = CallQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "call"
+        ordering = ("-created_at",)
+        permissions = (
+            ("retry_outboundcall", "Can retry a call"),
+            ("retry_as_new_outboundcall", "Can retry a call with a new key"),
+            ("cancel_outboundcall", "Can cancel a call"),
+            ("resolve_outboundcall", "Can say what became of a call"),
+        )
+        constraints = (
+            models.CheckConstraint(
+                name="call_status_known", condition=Q(status__in=CallStatus.values)
+            ),
+            models.CheckConstraint(
+                name="call_running_has_lease",
+                condition=Q(status=CallStatus.RUNNING, lease_token__isnull=False)
+                | (~Q(status=CallStatus.RUNNING) & Q(lease_token__isnull=True)),
+            ),
+            models.UniqueConstraint(
+                name="call_dedupe_key",
+                fields=("adapter", "account", "dedupe_key"),
+                condition=Q(dedupe_key__isnull=False),
+            ),
+            models.UniqueConstraint(
+                name="call_idempotency_key", fields=("adapter", "account", "idempotency_key")
+            ),
+        )
+        indexes = (
+            models.Index(
+                name="call_due", fields=("hint_at",), condition=Q(status__in=sorted(WAITING))
+            ),
+            models.Index(
+                name="call_deadline",
+                fields=("deadline_at",),
+                condition=Q(status__in=sorted(WAITING)),
+            ),
+            models.Index(
+                name="call_key_expiry",
+                fields=("key_expires_at",),
+                condition=Q(status__in=sorted(WAITING)),
+            ),
+            models.Index(
+                name="call_lease",
+                fields=("lease_expires_at",),
+                condition=Q(status=CallStatus.RUNNING),
+            ),
+            models.Index(
+                name="call_unknown", fields=("due_at",), condition=Q(status=CallStatus.UNKNOWN)
+            ),
+            models.Index(
+                name="call_hook_due",
+                fields=("hook_due_at",),
+                condition=Q(hook_due_at__isnull=False),
+            ),
+            models.Index(
+                name="call_attention",
+                fields=("-created_at",),
+                condition=Q(status__in=(CallStatus.FAILED, CallStatus.UNKNOWN)),
+            ),
+            models.Index(name="call_created", fields=("-created_at",)),
+            models.Index(name="call_status_created", fields=("status", "-created_at")),
+            models.Index(name="call_reference", fields=("reference",), condition=~Q(reference="")),
+            models.Index(
+                name="call_provider_reference",
+                fields=("provider_reference",),
+                condition=~Q(provider_reference=""),
+            ),
+            models.Index(
+                name="call_request_id", fields=("request_id",), condition=~Q(request_id="")
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.adapter}.{self.operation} {self.id}"
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is an outcome to tell, be it that the outcome is unknown."""
+        return self.status in SETTLED
+
+    def can_move_to(self, status: CallStatus) -> bool:
+        return status in MOVES[CallStatus(self.status)]
+
+
+class AttemptQuerySet(models.QuerySet["CallAttempt"]):
+    """Words for sets of attempts."""
+
+    def open(self) -> Self:
+        """Attempts that have not reported back."""
+        return self.filter(finished_at=None)
+
+    def may_have_worked(self) -> Self:
+        return self.filter(effect_possible=True)
+
+    def finish(self, outcome: AttemptOutcome, *, now: datetime, **changes: Any) -> int:
+        """Close the open attempts of this set. Returns how many were open."""
+        return self.open().update(
+            outcome=outcome, finished_at=now, duration=now - F("started_at"), **changes
+        )
+
+
+class CallAttempt(models.Model):
+    """One try of a call. The row is there before the try, so that a crash leaves a trace."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    call = models.ForeignKey(OutboundCall, on_delete=models.CASCADE, related_name="tries")
+    number = models.PositiveIntegerField()
+    trigger = models.CharField(max_length=10, choices=AttemptTrigger.choices)
+    idempotency_key = models.CharField(max_length=255)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    duration = models.DurationField(null=True)
+    outcome = models.CharField(
+        max_length=20, choices=AttemptOutcome.choices, default=AttemptOutcome.RUNNING
+    )
+    effect_possible = models.BooleanField(
+        default=True, help_text="Whether it may have changed something at the provider."
+    )
+    error_kind = models.CharField(max_length=40, blank=True)
+    error_code = models.CharField(max_length=100, blank=True)
+    error_message = models.CharField(max_length=500, blank=True)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    provider_request_id = models.CharField(max_length=255, blank=True)
+    request_summary = models.JSONField(default=dict)
+    response_summary = models.JSONField(null=True)
+    worker = models.CharField(max_length=100, blank=True)
+
+    objects = AttemptQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "attempt"
+        ordering = ("call", "number")
+        constraints = (
+            models.UniqueConstraint(name="attempt_number", fields=("call", "number")),
+            models.UniqueConstraint(
+                name="attempt_one_at_a_time", fields=("call",), condition=Q(finished_at=None)
+            ),
+            models.CheckConstraint(
+                name="attempt_outcome_known", condition=Q(outcome__in=AttemptOutcome.values)
+            ),
+        )
+        indexes = (
+            models.Index(
+                name="attempt_provider_request",
+                fields=("provider_request_id",),
+                condition=~Q(provider_request_id=""),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of {self.call_id}"
+
+
+class PeriodicLease(models.Model):
+    """Who does a periodic piece of work just now, so that two schedulers do no harm."""
+
+    name = models.CharField(primary_key=True, max_length=80)
+    token = models.UUIDField(null=True)
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CallNote(models.Model):
+    """What a person did to a call, and why. Written in the transaction that did it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    call = models.ForeignKey(OutboundCall, on_delete=models.CASCADE, related_name="notes")
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150, blank=True)
+    action = models.CharField(max_length=40)
+    reason = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ("at",)
+        verbose_name = "note"
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.actor or 'unknown'}"

@@ -1,0 +1,98 @@
+"""The adapters named in settings.OUTBOUND_ADAPTERS, made once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from outbound.adapters import Adapter, Operation
+from outbound.client import HttpClient
+from outbound.errors import UnknownAdapter, UnknownOperation
+from outbound.policy import READ_POLICY, Policy, build_policy
+
+ENTRY_KEYS = frozenset({"ADAPTER", "QUEUE", "OPTIONS", "POLICY", "OPERATIONS"})
+
+
+def entry(name: str) -> Mapping[str, Any]:
+    """The settings entry of an adapter. Raises UnknownAdapter."""
+    try:
+        found: Mapping[str, Any] = settings.OUTBOUND_ADAPTERS[name]
+    except (KeyError, TypeError):
+        known = ", ".join(sorted(settings.OUTBOUND_ADAPTERS)) or "none"
+        raise UnknownAdapter(f"no adapter {name!r} in OUTBOUND_ADAPTERS (known: {known})") from None
+    return found
+
+
+@cache
+def adapter_class(name: str) -> type[Adapter]:
+    """The class behind a name. Raises UnknownAdapter, ImproperlyConfigured."""
+    path = entry(name).get("ADAPTER", "")
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"OUTBOUND_ADAPTERS[{name!r}]: cannot import {path!r}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
+        raise ImproperlyConfigured(f"OUTBOUND_ADAPTERS[{name!r}]: {path!r} is no Adapter")
+    return found
+
+
+def operation_of(name: str, operation: str) -> Operation:
+    """Raises UnknownAdapter, UnknownOperation, ImproperlyConfigured."""
+    operations = adapter_class(name).operations
+    try:
+        return operations[operation]
+    except (KeyError, TypeError):
+        known = ", ".join(sorted(operations))
+        raise UnknownOperation(f"{name} has no operation {operation!r} (known: {known})") from None
+
+
+@cache
+def adapter_for(name: str) -> Adapter:
+    """The adapter, ready to perform. Raises UnknownAdapter, ImproperlyConfigured."""
+    found, options = adapter_class(name), entry(name).get("OPTIONS", {})
+    missing = missing_options(name)
+    if missing:
+        raise ImproperlyConfigured(f"{name}: {missing[0]} is not set")
+    return found(name=name, options=options, http=HttpClient(provider=name))
+
+
+def missing_options(name: str) -> list[str]:
+    """The environment variables that an adapter needs and does not have."""
+    options = entry(name).get("OPTIONS", {})
+    required = adapter_class(name).required_options
+    return [variable for option, variable in required.items() if not options.get(option)]
+
+
+def queue_for(name: str) -> str:
+    """The queue in which an adapter's calls wait. Raises UnknownAdapter."""
+    return str(entry(name)["QUEUE"])
+
+
+@cache
+def policy_for(name: str, operation: str) -> Policy:
+    """How an operation is tried. Raises UnknownAdapter, UnknownOperation, ImproperlyConfigured."""
+    found = entry(name)
+    reads = operation_of(name, operation).reads
+    return build_policy(
+        settings.OUTBOUND_POLICY,
+        READ_POLICY if reads else {},
+        found.get("POLICY", {}),
+        found.get("OPERATIONS", {}).get(operation, {}),
+    )
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting.startswith("OUTBOUND_"):
+        for cached in (adapter_class, adapter_for, policy_for):
+            cached.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,249 @@
+"""The repair that makes every loss temporary: run every few seconds, in bounded batches.
+
+Every change is a guarded UPDATE, so a sweep that runs twice, or late, does no harm.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+
+from outbound import clock, hints, registry
+from outbound.engine import (
+    context_for,
+    decision_changes,
+    load_payload,
+    outcome_changes,
+    plan_for,
+    run_settled_hooks,
+    send_settled,
+    standing_of,
+)
+from outbound.errors import CallRefused, DeliveryError
+from outbound.hints import Hint
+from outbound.models import CallAttempt, OutboundCall
+from outbound.policy import Decision, after_crash, give_up, lookup_delay
+from outbound.redaction import sanitise
+from outbound.states import SETTLED, AttemptOutcome, CallStatus
+
+logger = structlog.get_logger(__name__)
+
+BATCH = 500
+DELIVER_TASK = "outbound.deliver_call"
+RESOLVE_TASK = "outbound.resolve_call"
+
+Announce = Callable[[Hint], None]
+
+
+def sweep(*, limit: int = BATCH, announce: Announce = hints.announce) -> Counter[str]:
+    """Everything that is overdue, at most `limit` rows of each sort. Returns counts by sort.
+
+    One sort that fails does not keep the others from being done; what failed is raised at the
+    end, together.
+    """
+    done: Counter[str] = Counter()
+    failures: list[Exception] = []
+    for name, step in (
+        ("leases_expired", lambda: expire_leases(limit=limit)),
+        ("out_of_time", lambda: end_out_of_time(limit=limit)),
+        ("hooks_run", lambda: run_owed_hooks(limit=limit)),
+        ("lookups_announced", lambda: announce_lookups(limit=limit, announce=announce)),
+        ("announced", lambda: announce_due(limit=limit, announce=announce)),
+    ):
+        try:
+            done[name] = step()
+        except Exception as error:  # told apart below: each sort is independent of the others
+            failures.append(error)
+    if any(done.values()):
+        logger.info("sweep", **done)
+    if failures:
+        raise ExceptionGroup("the sweep could not do everything", failures)
+    return done
+
+
+def expire_leases(*, limit: int = BATCH) -> int:
+    """Calls whose worker never reported back go on where that is safe, else become UNKNOWN."""
+    expired = OutboundCall.objects.expired_leases(clock.now()).order_by("lease_expires_at")
+    return sum(_expire_lease(call) for call in expired[:limit])
+
+
+@transaction.atomic
+def _expire_lease(call: OutboundCall) -> bool:
+    now = clock.now()
+    try:
+        standing = standing_of(call, plan_for(call), now=now)
+    except (ImproperlyConfigured, CallRefused) as error:
+        decision = Decision(
+            CallStatus.UNKNOWN, sanitise(f"the worker was lost, and {error}")[:200], now
+        )
+    else:
+        decision = after_crash(standing)
+    owned = OutboundCall.objects.filter(
+        pk=call.pk, lease_token=call.lease_token, lease_expires_at__lte=now
+    ).move_to(
+        decision.status,
+        sources={CallStatus.RUNNING},
+        now=now,
+        lease_token=None,
+        lease_expires_at=None,
+        **decision_changes(decision, now=now),
+        error_kind="crashed",
+        error_message="the worker never reported back",
+    )
+    if not owned:
+        return False
+    CallAttempt.objects.filter(call=call).finish(
+        AttemptOutcome.CRASHED, now=now, error_kind="crashed"
+    )
+    logger.warning(
+        "lease_expired", call_id=str(call.pk), adapter=call.adapter, status=decision.status
+    )
+    _tell(call)
+    return True
+
+
+def end_out_of_time(*, limit: int = BATCH) -> int:
+    """Waiting calls past their age limit, or past their key's promise, are not sent any more."""
+    late = OutboundCall.objects.out_of_time(clock.now()).order_by("deadline_at")
+    return sum(_end_out_of_time(call) for call in late[:limit])
+
+
+@transaction.atomic
+def _end_out_of_time(call: OutboundCall) -> bool:
+    now = clock.now()
+    passed = call.deadline_at <= now
+    why = "the age limit has passed" if passed else "the idempotency key has expired"
+    try:
+        standing = standing_of(call, plan_for(call), now=now)
+    except (ImproperlyConfigured, CallRefused):
+        maybe = CallAttempt.objects.filter(
+            call=call, idempotency_key=call.idempotency_key
+        ).may_have_worked().exists()  # fmt: skip
+        decision = Decision(CallStatus.UNKNOWN if maybe else CallStatus.FAILED, why, now)
+    else:
+        decision = give_up(
+            standing, why, maybe=standing.effect_possible_before and not standing.reads
+        )
+    error: dict[str, object] = {}
+    if not call.error_kind:
+        error = {"error_kind": "expired", "error_message": why, "error_http_status": 504}
+    moved = OutboundCall.objects.out_of_time(now).filter(pk=call.pk).move_to(
+        decision.status, sources={CallStatus(call.status)}, now=now,
+        **decision_changes(decision, now=now), **error,
+    )  # fmt: skip
+    if moved:
+        _tell(call)
+    return bool(moved)
+
+
+def _tell(call: OutboundCall) -> None:
+    call.refresh_from_db()
+    if call.status in SETTLED:
+        run_settled_hooks(call, now=clock.now())
+        send_settled(call)
+
+
+def run_owed_hooks(*, limit: int = BATCH) -> int:
+    """Hooks that failed are run again. Returns how many calls are square with their tenant."""
+    owing = OutboundCall.objects.owing_hooks(clock.now()).order_by("hook_due_at")
+    return sum(_run_owed_hooks(call.pk) for call in owing.only("pk")[:limit])
+
+
+@transaction.atomic
+def _run_owed_hooks(pk: object) -> bool:
+    now = clock.now()
+    call = OutboundCall.objects.select_for_update().owing_hooks(now).filter(pk=pk).first()
+    return call is not None and run_settled_hooks(call, now=now)
+
+
+def announce_due(*, limit: int = BATCH, announce: Announce = hints.announce) -> int:
+    """Say again which calls are due and that nobody took. `hint_at` moves on with it, so that a
+    long queue is not announced over and over."""
+    now = clock.now()
+    again_at = now + timedelta(seconds=settings.OUTBOUND_REANNOUNCE_SECONDS)
+    announced = 0
+    for pk, adapter in OutboundCall.objects.unannounced(now).values_list("pk", "adapter")[:limit]:
+        won = OutboundCall.objects.unannounced(now).filter(pk=pk).update(hint_at=again_at)
+        if won:
+            announce(Hint(DELIVER_TASK, _queue(adapter), {"call_id": str(pk)}))
+            announced += 1
+    return announced
+
+
+def forget_announcements() -> None:
+    """Due calls that were announced are announced anew: the messages went with a broker that
+    lived in a worker's memory."""
+    now = clock.now()
+    OutboundCall.objects.waiting().filter(due_at__lte=now, hint_at__gt=now).update(hint_at=now)
+
+
+def announce_lookups(*, limit: int = BATCH, announce: Announce = hints.announce) -> int:
+    """UNKNOWN calls whose adapter can look them up, when the next look-up is due."""
+    now = clock.now()
+    due = OutboundCall.objects.unknown().filter(due_at__lte=now).order_by("due_at")
+    announced = 0
+    for call in due.only("pk", "adapter", "lookups", "due_at", "created_at")[:limit]:
+        looks = _can_resolve(call.adapter)
+        wait = lookup_delay(call.lookups) if looks else timedelta(days=1)
+        won = OutboundCall.objects.unknown().filter(pk=call.pk, due_at=call.due_at).update(
+            due_at=now + wait, lookups=call.lookups + 1 if looks else call.lookups
+        )  # fmt: skip
+        if won and looks:
+            announce(Hint(RESOLVE_TASK, _queue(call.adapter), {"call_id": str(call.pk)}))
+            announced += 1
+    return announced
+
+
+def _can_resolve(adapter: str) -> bool:
+    try:
+        return registry.adapter_class(adapter).can_resolve()
+    except (ImproperlyConfigured, CallRefused):
+        return False
+
+
+def _queue(adapter: str) -> str:
+    try:
+        return registry.queue_for(adapter)
+    except CallRefused:  # a worker parks it, and says why on the row
+        return str(settings.CELERY_TASK_DEFAULT_QUEUE)
+
+
+def look_up(call_id: str) -> bool:
+    """Ask the provider whether an UNKNOWN call happened. Returns whether that settled it."""
+    call = OutboundCall.objects.unknown().filter(pk=call_id).first()
+    if call is None:
+        return False
+    try:
+        plan = plan_for(call)
+        payload = load_payload(call, plan.operation)
+        context = context_for(call, plan.policy, operation=plan.operation)
+        reply = plan.adapter.resolve(call.operation, payload, context)
+    except (DeliveryError, ImproperlyConfigured, CallRefused) as error:
+        logger.warning(
+            "lookup_failed", call_id=str(call.pk), adapter=call.adapter, error=type(error).__name__
+        )
+        return False
+    if reply is None:
+        logger.info("lookup_found_nothing", call_id=str(call.pk), lookups=call.lookups)
+        return False
+    with transaction.atomic():
+        now = clock.now()
+        moved = OutboundCall.objects.filter(
+            pk=call.pk, idempotency_key=call.idempotency_key
+        ).move_to(
+            CallStatus.SUCCEEDED,
+            sources={CallStatus.UNKNOWN},
+            now=now,
+            finished_at=now,
+            rule="found at the provider",
+            **outcome_changes(reply),
+        )
+        if moved:
+            _tell(call)
+    return bool(moved)

@@ -1,0 +1,86 @@
+"""Celery tasks: they choose only when. Ids in, nothing out; unknown arguments are tolerated,
+since old workers meet the messages of new code during a deploy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import structlog
+from celery import Task, current_app, shared_task
+from celery.exceptions import Ignore, Reject
+from django.conf import settings
+
+from outbound import engine
+from outbound.dead_letters import drain
+from outbound.errors import TransientError
+from outbound.leases import periodic_lease
+from outbound.sweep import look_up
+from outbound.sweep import sweep as sweep_once
+
+logger = structlog.get_logger(__name__)
+
+DEAD_LETTERS = 100
+
+
+class DeliveryTask(Task):  # type: ignore[type-arg]
+    """Retries itself when an attempt met something transient.
+
+    Autoretry decides *that* there is another message, the policy has decided *when*, and the row
+    has it in writing before anything is published: a retry that cannot be published costs a
+    delay, as the sweep reads the row. How often is the row's business too (`max_retries` None),
+    for a message that the sweep published starts counting at zero.
+    """
+
+    autoretry_for = (TransientError,)
+    dont_autoretry_for = ()
+    retry_backoff = True
+    retry_backoff_max = 300
+    retry_jitter = True
+    max_retries = None
+    acks_late = True
+
+    def retry(self, *args: Any, countdown: float | None = None, **kwargs: Any) -> Any:
+        error = kwargs.get("exc")
+        planned = error.hint_in if isinstance(error, TransientError) else None
+        seconds = (countdown or 0) if planned is None else planned
+        try:
+            # a countdown between 0 and 1 is an error in Celery 5.7
+            return super().retry(*args, countdown=max(math.ceil(seconds), 1), **kwargs)
+        except Reject as rejected:
+            logger.warning("retry_hint_lost", task=self.name, error=type(rejected.reason).__name__)
+            raise Ignore() from rejected
+
+
+@shared_task(bind=True, base=DeliveryTask, name="outbound.deliver_call")
+def deliver_call(self: DeliveryTask, *, call_id: str, **_: Any) -> None:
+    """Make one attempt at a call, if it is due."""
+    try:
+        delivery = engine.deliver(call_id)
+    except engine.DATABASE_AWAY as error:
+        logger.warning("database_away", call_id=call_id, error=type(error).__name__)
+        return
+    if delivery is not None and delivery.error is not None and delivery.hint_in is not None:
+        raise delivery.error
+
+
+@shared_task(name="outbound.resolve_call")
+def resolve_call(*, call_id: str, **_: Any) -> None:
+    """Look up what became of a call with an unknown outcome."""
+    look_up(call_id)
+
+
+@shared_task(name="outbound.sweep")
+def sweep(**_: Any) -> None:
+    """The periodic repair."""
+    with periodic_lease("outbound.sweep", seconds=settings.OUTBOUND_LEASE_SECONDS) as ours:
+        if ours:
+            sweep_once()
+
+
+@shared_task(name="outbound.drain_dead_letters")
+def drain_dead_letters(**_: Any) -> None:
+    """Mark the rows that given-up messages speak of."""
+    with periodic_lease("outbound.dead_letters", seconds=settings.OUTBOUND_LEASE_SECONDS) as ours:
+        if ours:
+            drain(current_app, limit=DEAD_LETTERS, mark=mark_dead_letter)
