@@ -1,0 +1,274 @@
+"""The window on outbound calls: find one, understand it, retry it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from outbound import registry, services
+from outbound.admin_pages import ReadOnlyAdmin, ReadOnlyInline, RowAction, as_uuid, badge
+from outbound.errors import CallRefused
+from outbound.models import CallAttempt, CallNote, OutboundCall
+from outbound.redaction import HIDDEN, visible
+from outbound.states import CallStatus
+
+
+def _retry(pk: object, actor: str, reason: str) -> str:
+    services.retry_call(call_id=pk, actor=actor, reason=reason)
+    return "retried"
+
+
+def _retry_as_new(pk: object, actor: str, reason: str) -> str:
+    services.retry_call_as_new(call_id=pk, actor=actor, reason=reason)
+    return "retried as new"
+
+
+def _cancel(pk: object, actor: str, reason: str) -> str:
+    call = services.cancel_call(call_id=pk, actor=actor, reason=reason)
+    if call.status == CallStatus.UNKNOWN:
+        return "stopped, outcome unknown as an earlier attempt may have worked"
+    return "cancelled"
+
+
+def _it_happened(pk: object, actor: str, reason: str) -> str:
+    services.resolve_call(call_id=pk, succeeded=True, actor=actor, reason=reason)
+    return "marked as succeeded"
+
+
+def _it_did_not_happen(pk: object, actor: str, reason: str) -> str:
+    services.resolve_call(call_id=pk, succeeded=False, actor=actor, reason=reason)
+    return "marked as failed"
+
+
+class AttemptInline(ReadOnlyInline):
+    model = CallAttempt
+    verbose_name_plural = "attempts"
+    fields = (
+        "number",
+        "trigger",
+        "started_at",
+        "seconds",
+        "outcome_badge",
+        "http_status",
+        "provider_request_id",
+        "error",
+        "sent",
+        "answered",
+        "worker",
+    )
+    readonly_fields = ("seconds", "outcome_badge", "error", "sent", "answered")
+
+    @admin.display(description="seconds")
+    def seconds(self, attempt: CallAttempt) -> str:
+        return "–" if attempt.duration is None else f"{attempt.duration.total_seconds():.3f}"
+
+    @admin.display(description="outcome")
+    def outcome_badge(self, attempt: CallAttempt) -> SafeString:
+        return badge(attempt.outcome, attempt.get_outcome_display())
+
+    @admin.display(description="error")
+    def error(self, attempt: CallAttempt) -> str:
+        words = (attempt.error_kind, attempt.error_code, attempt.error_message)
+        return " · ".join(word for word in words if word) or "–"
+
+    @admin.display(description="sent (redacted)")
+    def sent(self, attempt: CallAttempt) -> SafeString:
+        return document(attempt.request_summary)
+
+    @admin.display(description="answer (redacted)")
+    def answered(self, attempt: CallAttempt) -> SafeString:
+        return document(attempt.response_summary)
+
+
+class NoteInline(ReadOnlyInline):
+    model = CallNote
+    verbose_name_plural = "what people did"
+    fields = ("at", "actor", "action", "reason")
+    readonly_fields = fields
+
+
+@admin.register(OutboundCall)
+class OutboundCallAdmin(ReadOnlyAdmin):
+    list_display = (
+        "created_at",
+        "operation_name",
+        "status_badge",
+        "tries",
+        "due_at",
+        "error_kind",
+        "reference",
+        "provider_reference",
+        "short_id",
+    )
+    list_display_links = ("created_at", "operation_name", "short_id")
+    list_filter = ("status", "adapter", "operation", "error_kind")
+    search_fields = ("id",)
+    search_help_text = (
+        "Any id, whole: of the call, the reference, the provider's object or request, the "
+        "request id, an idempotency key"
+    )
+    inlines = (AttemptInline, NoteInline)
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("status_badge", "rule"),
+                    ("adapter", "operation", "account"),
+                    ("tries", "due_at", "deadline_at"),
+                    ("reference", "provider_reference"),
+                    "trouble",
+                    "payload_shown",
+                    "result_shown",
+                )
+            },
+        ),
+        (
+            "Identity",
+            {
+                "fields": (
+                    ("id", "request_id", "created_by"),
+                    ("idempotency_key", "key_expires_at"),
+                    ("created_at", "updated_at", "finished_at"),
+                )
+            },
+        ),
+        (
+            "Engine room",
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    ("lease_token", "lease_expires_at", "hint_at"),
+                    ("lookups", "dead_letter_reason"),
+                    ("hook_due_at", "hook_attempts", "hook_error"),
+                ),
+            },
+        ),
+    )
+    row_actions = (
+        RowAction(
+            name="retry",
+            label="Retry",
+            question="Send again with the same idempotency key? What already worked at the "
+            "provider will not happen a second time.",
+            apply=_retry,
+            refusals=(CallRefused,),
+            statuses=(CallStatus.FAILED, CallStatus.UNKNOWN),
+        ),
+        RowAction(
+            name="retry_as_new",
+            label="Retry as new",
+            question="Send again with a new idempotency key? To the provider this is another "
+            "call: do it only when the cause of the failure is gone.",
+            apply=_retry_as_new,
+            refusals=(CallRefused,),
+            statuses=(CallStatus.FAILED,),
+            needs_reason=True,
+        ),
+        RowAction(
+            name="cancel",
+            label="Cancel",
+            question="Stop these calls? Nothing more is sent. A call of which an earlier attempt "
+            "may have worked becomes unknown, not cancelled.",
+            apply=_cancel,
+            refusals=(CallRefused,),
+            statuses=(CallStatus.PENDING, CallStatus.RETRYING),
+        ),
+        RowAction(
+            name="resolve",
+            label="It happened",
+            question="Mark as succeeded? Look it up at the provider first.",
+            apply=_it_happened,
+            refusals=(CallRefused,),
+            statuses=(CallStatus.UNKNOWN,),
+            needs_reason=True,
+        ),
+        RowAction(
+            name="resolve_failed",
+            permission="resolve",
+            label="It did not happen",
+            question="Mark as failed? Look it up at the provider first: after this it can be "
+            "sent again with a new key.",
+            apply=_it_did_not_happen,
+            refusals=(CallRefused,),
+            statuses=(CallStatus.UNKNOWN,),
+            needs_reason=True,
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundCall]:
+        calls: QuerySet[OutboundCall] = super().get_queryset(request)
+        if request.resolver_match and request.resolver_match.url_name.endswith("_changelist"):
+            return calls.defer("payload", "result")
+        return calls
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[OutboundCall], search_term: str
+    ) -> tuple[QuerySet[OutboundCall], bool]:
+        """Exact matches only: each is served by an index, also among millions of rows."""
+        term = search_term.strip()
+        if not term or "\x00" in term:
+            return (queryset if not term else queryset.none()), False
+        found = (
+            Q(reference=term)
+            | Q(provider_reference=term)
+            | Q(request_id=term)
+            | Q(idempotency_key=term)
+            | Q(pk__in=CallAttempt.objects.filter(provider_request_id=term).values("call"))
+        )
+        if pk := as_uuid(term):
+            found |= Q(pk=pk)
+        return queryset.filter(found), False
+
+    @admin.display(description="status", ordering="status")
+    def status_badge(self, call: OutboundCall) -> SafeString:
+        return badge(call.status, call.get_status_display())
+
+    @admin.display(description="operation", ordering="operation")
+    def operation_name(self, call: OutboundCall) -> str:
+        return f"{call.adapter}.{call.operation}"
+
+    @admin.display(description="attempts", ordering="attempts")
+    def tries(self, call: OutboundCall) -> str:
+        return f"{call.attempts} of {call.max_attempts}"
+
+    @admin.display(description="id")
+    def short_id(self, call: OutboundCall) -> str:
+        return str(call.pk)
+
+    @admin.display(description="error")
+    def trouble(self, call: OutboundCall) -> str:
+        words = (call.error_kind, call.error_code, call.error_message)
+        return " · ".join(word for word in words if word) or "–"
+
+    @admin.display(description="payload (redacted)")
+    def payload_shown(self, call: OutboundCall) -> SafeString:
+        return document(_redacted(call, call.payload))
+
+    @admin.display(description="result (redacted)")
+    def result_shown(self, call: OutboundCall) -> SafeString:
+        return document(_redacted(call, call.result))
+
+
+def _redacted(call: OutboundCall, content: Any) -> Any:
+    try:
+        allowed = registry.adapter_class(call.adapter).visible_fields
+    except (CallRefused, ImproperlyConfigured):  # the adapter is gone; the page must still open
+        return HIDDEN
+    return None if content is None else visible(content, allowed)
+
+
+def document(content: Any) -> SafeString:
+    """A small JSON document, for reading."""
+    if content is None:
+        return format_html("–")
+    return format_html(
+        '<pre class="hf-document">{}</pre>', json.dumps(content, indent=1, ensure_ascii=False)
+    )
