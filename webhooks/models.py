@@ -1,0 +1,181 @@
+"""The rows: an event, and what people did to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import Q
+
+from outbound.fields import EncryptedBinaryField
+from outbound.ids import uuid7
+from webhooks.errors import IllegalMove
+from webhooks.states import FINISHED, MOVES, WAITING, EventStatus, sources_of
+
+
+class EventQuerySet(models.QuerySet["WebhookEvent"]):
+    """Words for sets of events, and the only way to change a status."""
+
+    def move_to(
+        self,
+        status: EventStatus,
+        *,
+        now: datetime,
+        sources: Collection[EventStatus] | None = None,
+        **changes: Any,
+    ) -> int:
+        """Move the events of this set that are in one of `sources` (default: every status from
+        which `status` may be reached). Returns how many moved: 0 means that someone else won.
+        Raises IllegalMove when no rule allows a move from one of `sources`."""
+        legal = sources_of(status)
+        sources = legal if sources is None else frozenset(sources)
+        if not sources or not sources <= legal:
+            wrong = ", ".join(sorted(sources - legal)) or "nowhere"
+            raise IllegalMove(f"an event cannot go from {wrong} to {status}")
+        return self.filter(status__in=sources).update(status=status, updated_at=now, **changes)
+
+    def arm(self, *, now: datetime, hint_at: datetime, **changes: Any) -> int:
+        """Let finished events be handled anew, with all their tries. Returns how many moved."""
+        return self.move_to(
+            EventStatus.RECEIVED,
+            now=now,
+            due_at=now,
+            hint_at=hint_at,
+            failures=0,
+            misses=0,
+            crashes=0,
+            processed_at=None,
+            **changes,
+        )
+
+    def waiting(self) -> Self:
+        """Events that wait for their handlers."""
+        return self.filter(status__in=WAITING)
+
+    def ready(self, now: datetime) -> Self:
+        """Events that may be handled now."""
+        return self.waiting().filter(due_at__lte=now)
+
+    def unannounced(self, now: datetime) -> Self:
+        """Events that are due and that no message speaks of any more, oldest first."""
+        return self.ready(now).filter(hint_at__lte=now).order_by("hint_at")
+
+    def leased(self, token: object) -> Self:
+        """The event that is being handled under this lease, if it still is."""
+        return self.filter(status=EventStatus.PROCESSING, lease_token=token)
+
+    def expired_leases(self, now: datetime) -> Self:
+        """Events whose worker never reported back."""
+        return self.filter(status=EventStatus.PROCESSING, lease_expires_at__lte=now)
+
+    def failed(self) -> Self:
+        return self.filter(status=EventStatus.FAILED)
+
+
+class WebhookEvent(models.Model):
+    """One word from outside: verified, stored before it was acknowledged, handled once."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    source = models.CharField(max_length=50)
+    account = models.CharField(max_length=255, blank=True)
+    event_id = models.CharField(max_length=255, help_text="The provider's id.")
+    event_type = models.CharField(max_length=255)
+    livemode = models.BooleanField(null=True)
+    occurred_at = models.DateTimeField(null=True, help_text="By the provider's clock.")
+    received_at = models.DateTimeField()
+    body = EncryptedBinaryField(null=True, help_text="The bytes as they came; empty when pruned.")
+    headers = models.JSONField(default=dict, help_text="The few headers that are kept.")
+    matched_secret = models.CharField(
+        max_length=50, blank=True, help_text="Place and fingerprint of the secret that matched."
+    )
+
+    status = models.CharField(
+        max_length=20, choices=EventStatus.choices, default=EventStatus.RECEIVED
+    )
+    attempts = models.PositiveIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0, help_text="Failed tries since it was armed.")
+    misses = models.PositiveIntegerField(
+        default=0, help_text="Tries since it was armed that came too early."
+    )
+    crashes = models.PositiveIntegerField(
+        default=0, help_text="Tries since it was armed that never reported back."
+    )
+    due_at = models.DateTimeField(help_text="When it may be handled next.")
+    hint_at = models.DateTimeField(help_text="When it is announced again if nobody took it.")
+    lease_token = models.UUIDField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    rule = models.CharField(max_length=200, blank=True, help_text="Why it is where it is.")
+    error = models.CharField(max_length=500, blank=True)
+    dead_letter_reason = models.CharField(
+        max_length=200, blank=True, help_text="Why a message about this event was given up."
+    )
+    deliveries_seen = models.PositiveIntegerField(default=1, help_text="Best effort.")
+    processed_at = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField()
+
+    objects = EventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "event"
+        ordering = ("-received_at",)
+        permissions = (("replay_webhookevent", "Can replay an event"),)
+        constraints = (
+            models.CheckConstraint(
+                name="event_status_known", condition=Q(status__in=EventStatus.values)
+            ),
+            models.CheckConstraint(
+                name="event_processing_has_lease",
+                condition=Q(status=EventStatus.PROCESSING, lease_token__isnull=False)
+                | (~Q(status=EventStatus.PROCESSING) & Q(lease_token__isnull=True)),
+            ),
+            # The event id comes first: the same index then serves the search by it.
+            models.UniqueConstraint(name="event_once", fields=("event_id", "source", "account")),
+        )
+        indexes = (
+            models.Index(
+                name="event_due", fields=("hint_at",), condition=Q(status__in=sorted(WAITING))
+            ),
+            models.Index(
+                name="event_lease",
+                fields=("lease_expires_at",),
+                condition=Q(status=EventStatus.PROCESSING),
+            ),
+            models.Index(
+                name="event_attention",
+                fields=("-received_at",),
+                condition=Q(status=EventStatus.FAILED),
+            ),
+            models.Index(name="event_received", fields=("-received_at",)),
+            models.Index(name="event_status_received", fields=("status", "-received_at")),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.event_type} {self.event_id}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing happens to it any more by itself."""
+        return self.status in FINISHED
+
+    def can_move_to(self, status: EventStatus) -> bool:
+        return status in MOVES[EventStatus(self.status)]
+
+
+class EventNote(models.Model):
+    """What was done to an event outside the ordinary, by whom, and why."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    event = models.ForeignKey(WebhookEvent, on_delete=models.CASCADE, related_name="notes")
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150, blank=True)
+    action = models.CharField(max_length=40)
+    reason = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ("at",)
+        verbose_name = "note"
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.actor or 'the application'}"

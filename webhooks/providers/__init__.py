@@ -1,0 +1,1 @@
+"""One file per provider: a verifier and a parser."""

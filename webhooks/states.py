@@ -1,0 +1,36 @@
+"""The states of an event and the moves between them. There are no others."""
+
+from __future__ import annotations
+
+from django.db.models import TextChoices
+
+
+class EventStatus(TextChoices):
+    """Where an event stands."""
+
+    RECEIVED = "received", "Received"  # stored, waits for its handlers
+    PROCESSING = "processing", "Processing"  # its handlers are at work, under a lease
+    PROCESSED = "processed", "Processed"  # its handlers' effects are committed
+    IGNORED = "ignored", "Ignored"  # nobody wants it, or it speaks of something we do not have
+    RETRYING = "retrying", "Retrying"  # waits for another try
+    FAILED = "failed", "Failed"  # tried for long enough: a person, or a new delivery, goes on
+
+
+S = EventStatus
+
+MOVES: dict[EventStatus, frozenset[EventStatus]] = {
+    S.RECEIVED: frozenset({S.PROCESSING}),
+    S.PROCESSING: frozenset({S.PROCESSED, S.IGNORED, S.RETRYING, S.FAILED}),
+    S.RETRYING: frozenset({S.PROCESSING}),
+    S.PROCESSED: frozenset({S.RECEIVED}),
+    S.IGNORED: frozenset({S.RECEIVED}),
+    S.FAILED: frozenset({S.RECEIVED}),
+}
+
+WAITING = frozenset({S.RECEIVED, S.RETRYING})
+FINISHED = frozenset({S.PROCESSED, S.IGNORED, S.FAILED})
+
+
+def sources_of(target: EventStatus) -> frozenset[EventStatus]:
+    """The statuses from which `target` may be reached."""
+    return frozenset(source for source, targets in MOVES.items() if target in targets)
