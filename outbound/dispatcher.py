@@ -90,9 +90,12 @@ class Dispatcher(threading.Thread):
     def send(self, hint: Hint) -> None:
         """Put one message into the in-process broker, and remember it until it is done."""
         task_id = f"{hint.task}-{time.monotonic_ns()}"
+        self._remember(task_id)
+        self._app.send_task(hint.task, kwargs=hint.kwargs, queue=hint.queue, task_id=task_id)
+
+    def _remember(self, task_id: str) -> None:
         with self._lock:
             self._outstanding.add(task_id)
-        self._app.send_task(hint.task, kwargs=hint.kwargs, queue=hint.queue, task_id=task_id)
 
     def done(self, task_id: str) -> None:
         with self._lock:
@@ -101,9 +104,11 @@ class Dispatcher(threading.Thread):
     def _send_periodic(self) -> None:
         now = time.monotonic()
         for name, entry in self._app.conf.beat_schedule.items():
-            if now >= self._next_run.get(name, 0):
+            task_id = f"periodic-{name}"
+            if now >= self._next_run.get(name, 0) and task_id not in self._outstanding:
                 self._next_run[name] = now + float(entry["schedule"])
-                self._app.send_task(entry["task"])
+                self._remember(task_id)
+                self._app.send_task(entry["task"], task_id=task_id)
 
 
 _dispatcher: Dispatcher | None = None

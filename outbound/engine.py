@@ -26,7 +26,7 @@ from outbound.errors import CallRefused, DeliveryError, RateLimited, TransientEr
 from outbound.fields import canonical_json
 from outbound.models import CallAttempt, OutboundCall
 from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
-from outbound.redaction import sanitise, visible
+from outbound.redaction import sanitise, storable, visible
 from outbound.settlement import settled_hooks
 from outbound.signals import call_settled
 from outbound.states import SETTLED, AttemptOutcome, AttemptTrigger, CallStatus
@@ -237,7 +237,8 @@ def _settle_once(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | Non
     error = outcome if isinstance(outcome, DeliveryError) else None
     standing = standing_of(claim.call, claim.plan, now=now, before=claim.attempt)
     decision = decide(claim.plan.policy, standing, error)
-    hint_in = _hint_in(decision, now)
+    inline = claim.attempt.trigger == AttemptTrigger.INLINE
+    hint_in = None if inline else _hint_in(decision, now)
     owned = OutboundCall.objects.filter(pk=claim.call.pk, lease_token=claim.token).move_to(
         decision.status,
         sources={CallStatus.RUNNING},
@@ -288,7 +289,7 @@ def outcome_changes(outcome: Reply | DeliveryError) -> dict[str, object]:
     if isinstance(outcome, Reply):
         return {
             "result": outcome.result,
-            "provider_reference": outcome.provider_reference[:255],
+            "provider_reference": storable(outcome.provider_reference),
             "error_kind": "",
             "error_code": "",
             "error_message": "",

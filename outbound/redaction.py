@@ -10,6 +10,7 @@ SUMMARY_CHARACTERS = 2000
 MESSAGE_CHARACTERS = 500
 HIDDEN = "[hidden]"
 
+_UNSTORABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _PATTERNS = (
     (re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s@]*@", re.I), r"\1"),  # user:password@ in URLs
     (re.compile(r"([a-z][a-z0-9+.-]*://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.I), r"\1"),  # queries
@@ -17,7 +18,7 @@ _PATTERNS = (
     (re.compile(r"\b(?:sk|rk|pk)_(?:test|live)_[\w*]+|\bwhsec_[\w+/=]+|\b\w+_secret_\w+"), HIDDEN),
     (re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"), HIDDEN),  # e-mail addresses
     (re.compile(r"(?<![\w.-])(?:\d[ -]?){13,19}(?![\w.-])"), HIDDEN),  # card numbers
-    (re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]"), "�"),
+    (_UNSTORABLE, "�"),
 )
 
 
@@ -30,6 +31,11 @@ def sanitise(text: str, *, limit: int = MESSAGE_CHARACTERS) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def storable(text: str, *, limit: int = 255) -> str:
+    """`text` without what a database column cannot hold, cut to `limit` characters."""
+    return _UNSTORABLE.sub("�", text)[:limit]
 
 
 def visible(document: Any, allowed: Collection[str], *, depth: int = 4) -> Any:

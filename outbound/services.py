@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
@@ -34,8 +35,9 @@ from outbound.hints import Hint
 from outbound.ids import uuid7
 from outbound.models import CallAttempt, CallNote, OutboundCall
 from outbound.request_ids import current_request_id
+from outbound.redaction import storable
 from outbound.settlement import revived_hooks
-from outbound.states import WAITING, AttemptOutcome, AttemptTrigger, CallStatus, sources_of
+from outbound.states import SETTLED, WAITING, AttemptOutcome, AttemptTrigger, CallStatus, sources_of
 
 __all__ = [
     "CallAttempt",
@@ -50,6 +52,8 @@ __all__ = [
     "retry_call_as_new",
     "settle_from_event",
 ]
+
+logger = structlog.get_logger(__name__)
 
 DELIVER_TASK = "outbound.deliver_call"
 INLINE_GRACE = timedelta(seconds=60)  # the sweep leaves an inline call alone for this long
@@ -98,7 +102,7 @@ def enqueue_call(
         status=CallStatus.PENDING,
         max_attempts=policy.max_attempts,
         due_at=due_at,
-        hint_at=due_at + _hint_grace(inline=inline),
+        hint_at=due_at + (_hint_grace(inline=inline) if due_at <= now else timedelta(0)),
         deadline_at=due_at + timedelta(seconds=policy.age_limit),
         reference=reference,
         request_id=(current_request_id() if request_id is None else request_id)[:128],
@@ -203,7 +207,13 @@ def deliver_now(*, call: OutboundCall, wait: float) -> OutboundCall:
     if connection.in_atomic_block:
         raise RuntimeError("deliver_now must be called after the transaction has committed")
     ends = time.monotonic() + wait
-    engine.deliver(call.pk, trigger=AttemptTrigger.INLINE, wait=wait)
+    try:
+        engine.deliver(call.pk, trigger=AttemptTrigger.INLINE, wait=wait)
+    except engine.DATABASE_AWAY:
+        raise
+    except Exception:  # a bug of the adapter: the row is left to the sweep, as in a worker
+        logger.exception("attempt_crashed", call_id=str(call.pk), adapter=call.adapter)
+        ends = 0
     call.refresh_from_db()
     while call.status == CallStatus.RUNNING and (left := ends - time.monotonic()) > 0:
         time.sleep(min(POLL_SECONDS, left))
@@ -244,10 +254,12 @@ def perform_read(
         )
         error = delivery.error if delivery else error
         call.refresh_from_db()
-        pause = (call.due_at - clock.now()).total_seconds()
-        if call.status not in WAITING or time.monotonic() + max(pause, 0) >= ends:
+        pause = POLL_SECONDS  # a worker may have picked it up between two tries
+        if call.status in WAITING:
+            pause = max((call.due_at - clock.now()).total_seconds(), 0)
+        if call.status in SETTLED or time.monotonic() + pause >= ends:
             break
-        time.sleep(max(pause, 0))
+        time.sleep(pause)
     if call.status == CallStatus.SUCCEEDED:
         return call
     if call.status in WAITING:
@@ -430,7 +442,7 @@ def settle_from_event(
         lease_token=None,
         lease_expires_at=None,
         result=dict(result),
-        provider_reference=provider_reference[:255],
+        provider_reference=storable(provider_reference),
         rule="the provider's event says that it worked",
         error_kind="",
         error_code="",
