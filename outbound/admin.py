@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from outbound import registry, services
-from outbound.admin_pages import ReadOnlyAdmin, ReadOnlyInline, RowAction, as_uuid, badge
+from outbound.admin_pages import DASH, ReadOnlyAdmin, ReadOnlyInline, RowAction, as_uuid, badge
 from outbound.errors import CallRefused
 from outbound.models import CallAttempt, CallNote, OutboundCall
 from outbound.redaction import HIDDEN, visible
@@ -67,7 +67,7 @@ class AttemptInline(ReadOnlyInline):
 
     @admin.display(description="seconds")
     def seconds(self, attempt: CallAttempt) -> str:
-        return "–" if attempt.duration is None else f"{attempt.duration.total_seconds():.3f}"
+        return DASH if attempt.duration is None else f"{attempt.duration.total_seconds():.3f}"
 
     @admin.display(description="outcome")
     def outcome_badge(self, attempt: CallAttempt) -> SafeString:
@@ -76,7 +76,7 @@ class AttemptInline(ReadOnlyInline):
     @admin.display(description="error")
     def error(self, attempt: CallAttempt) -> str:
         words = (attempt.error_kind, attempt.error_code, attempt.error_message)
-        return " · ".join(word for word in words if word) or "–"
+        return " · ".join(word for word in words if word) or DASH
 
     @admin.display(description="sent (redacted)")
     def sent(self, attempt: CallAttempt) -> SafeString:
@@ -246,7 +246,7 @@ class OutboundCallAdmin(ReadOnlyAdmin):
     @admin.display(description="error")
     def trouble(self, call: OutboundCall) -> str:
         words = (call.error_kind, call.error_code, call.error_message)
-        return " · ".join(word for word in words if word) or "–"
+        return " · ".join(word for word in words if word) or DASH
 
     @admin.display(description="payload (redacted)")
     def payload_shown(self, call: OutboundCall) -> SafeString:
@@ -268,7 +268,7 @@ def _redacted(call: OutboundCall, content: Any) -> Any:
 def document(content: Any) -> SafeString:
     """A small JSON document, for reading."""
     if content is None:
-        return format_html("–")
+        return format_html(DASH)
     return format_html(
         '<pre class="hf-document">{}</pre>', json.dumps(content, indent=1, ensure_ascii=False)
     )

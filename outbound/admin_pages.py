@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -24,6 +24,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 SHOWN = 20  # rows named on a confirmation page
+DASH = "\N{EN DASH}"  # where there is nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
 
     class Media:
-        css = {"all": ("outbound/admin.css",)}
+        css: ClassVar = {"all": ("outbound/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -191,8 +192,8 @@ def badge(value: str, label: str) -> SafeString:
 def link_to(row: Model | None, text: str = "") -> SafeString | str:
     """A link to a row's admin page; a dash where there is no row."""
     if row is None:
-        return "–"
-    opts = row._meta
+        return DASH
+    opts = row._meta  # noqa: SLF001 - Django documents it as public
     url = reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[row.pk])
     return format_html('<a href="{}">{}</a>', url, text or str(row))
 

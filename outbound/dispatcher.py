@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
-from celery import Celery, current_app, signals
+from celery import Celery, signals
 from django.conf import settings
 from django.db import close_old_connections, connection
 
@@ -115,14 +115,14 @@ _dispatcher: Dispatcher | None = None
 
 
 @signals.worker_ready.connect
-def start(**_: Any) -> None:
+def start(*, sender: Any, **_: Any) -> None:
     """Start the dispatcher when a worker of the embedded form is ready."""
     global _dispatcher
     if hints.reaches_workers():
         return
     for backlog in _backlogs:
         backlog.forget_announcements()
-    _dispatcher = Dispatcher(current_app._get_current_object(), ahead=ahead())
+    _dispatcher = Dispatcher(sender.app, ahead=ahead())
     _dispatcher.start()
 
 

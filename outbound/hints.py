@@ -84,7 +84,7 @@ class HintPublisher:
             hint = hints.get()
             try:
                 self._publish(hint)
-            except Exception as error:  # a broker library may raise anything
+            except Exception as error:  # noqa: BLE001 - a broker library may raise anything
                 self.dropped += 1
                 logger.warning(
                     "hint_dropped", task=hint.task, queue=hint.queue, error=type(error).__name__

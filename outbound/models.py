@@ -84,7 +84,7 @@ class OutboundCall(models.Model):
     operation = models.CharField(max_length=80)
     account = models.CharField(max_length=100, blank=True)
     payload = EncryptedJSONField()
-    dedupe_key = models.CharField(
+    dedupe_key = models.CharField(  # noqa: DJ001 - NULL: no key, so no uniqueness
         max_length=255, null=True, editable=False, help_text="The caller's own idempotency key."
     )
     idempotency_key = models.CharField(

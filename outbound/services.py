@@ -34,8 +34,8 @@ from outbound.errors import (
 from outbound.hints import Hint
 from outbound.ids import uuid7
 from outbound.models import CallAttempt, CallNote, OutboundCall
-from outbound.request_ids import current_request_id
 from outbound.redaction import storable
+from outbound.request_ids import current_request_id
 from outbound.settlement import revived_hooks
 from outbound.states import SETTLED, WAITING, AttemptOutcome, AttemptTrigger, CallStatus, sources_of
 

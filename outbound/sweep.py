@@ -58,7 +58,7 @@ def sweep(*, limit: int = BATCH, announce: Announce = hints.announce) -> Counter
     ):
         try:
             done[name] = step()
-        except Exception as error:  # told apart below: each sort is independent of the others
+        except Exception as error:  # noqa: BLE001 - each sort stands alone; raised below
             failures.append(error)
     if any(done.values()):
         logger.info("sweep", **done)

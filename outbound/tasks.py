@@ -49,7 +49,7 @@ class DeliveryTask(Task):  # type: ignore[type-arg]
             return super().retry(*args, countdown=max(math.ceil(seconds), 1), **kwargs)
         except Reject as rejected:
             logger.warning("retry_hint_lost", task=self.name, error=type(rejected.reason).__name__)
-            raise Ignore() from rejected
+            raise Ignore from rejected
 
 
 @shared_task(bind=True, base=DeliveryTask, name="outbound.deliver_call")

@@ -9,7 +9,8 @@ from typing import Any
 from cryptography.fernet import InvalidToken
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection, models
+from django.db import models
+from django.db.models import ExpressionWrapper, F, Value
 
 from outbound.fields import EncryptedBinaryField, needs_rotation, rotate
 
@@ -32,14 +33,14 @@ class Command(BaseCommand):
             rotated, seen, broken = rotate_column(model, field, dry_run=options["dry_run"])
             unreadable += broken
             verb = "would be" if options["dry_run"] else "were"
-            self.stdout.write(f"{model._meta.label}.{field}: {rotated} of {seen} {verb} rotated")
+            self.stdout.write(f"{model.__name__}.{field}: {rotated} of {seen} {verb} rotated")
         if unreadable:
             raise CommandError(f"{unreadable} values cannot be read with any of the keys")
 
 
 def encrypted_columns() -> Iterator[tuple[type[models.Model], str]]:
     for model in apps.get_models():
-        for field in model._meta.local_fields:
+        for field in model._meta.local_fields:  # noqa: SLF001 - Django's public API
             if isinstance(field, EncryptedBinaryField):
                 yield model, field.name
 
@@ -65,41 +66,21 @@ def rotate_column(model: type[models.Model], name: str, *, dry_run: bool) -> tup
 
 def _stored(model: type[models.Model], name: str) -> Iterator[tuple[Any, bytes]]:
     """Primary keys and tokens as they stand in the database, not decrypted."""
-    table, key, column = _quoted(model, name)
-    after: Any = None
-    while True:
-        where, params = (f"AND {key} > %s", [after]) if after is not None else ("", [])
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT {key}, {column} FROM {table} WHERE {column} IS NOT NULL {where} "
-                f"ORDER BY {key} LIMIT {BATCH}",
-                params,
-            )
-            rows = cursor.fetchall()
-        if not rows:
-            return
-        for pk, token in rows:
+    rows = _with_tokens(model, name).exclude(token=None).order_by("pk").values_list("pk", "token")
+    batch = list(rows[:BATCH])
+    while batch:
+        for pk, token in batch:
             yield pk, bytes(token)
-        after = rows[-1][0]
+        batch = list(rows.filter(pk__gt=batch[-1][0])[:BATCH])
 
 
 def _replace(
     model: type[models.Model], name: str, pk: Any, token: bytes, replacement: bytes
 ) -> int:
-    table, key, column = _quoted(model, name)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {table} SET {column} = %s WHERE {key} = %s AND {column} = %s",
-            [replacement, pk, token],
-        )
-        changed: int = cursor.rowcount
-    return changed
+    unchanged = _with_tokens(model, name).filter(pk=pk, token=token)
+    return unchanged.update(**{name: Value(replacement, models.BinaryField())})
 
 
-def _quoted(model: type[models.Model], name: str) -> tuple[str, str, str]:
-    quote = connection.ops.quote_name
-    field = model._meta.get_field(name)
-    assert isinstance(field, models.Field)
-    pk = model._meta.pk
-    assert pk is not None
-    return quote(model._meta.db_table), quote(pk.column), quote(field.column)
+def _with_tokens(model: type[models.Model], name: str) -> models.QuerySet[Any]:
+    token = ExpressionWrapper(F(name), output_field=models.BinaryField())
+    return model._default_manager.annotate(token=token)  # noqa: SLF001 - public API
