@@ -1,0 +1,72 @@
+"""The environment and the commands of a stack on this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from devtools.local_secrets import local_secrets
+from devtools.stack import ROOT
+
+HOST = "127.0.0.1"
+
+
+def stack_environment(*, caller: Mapping[str, str]) -> dict[str, str]:
+    """The caller's variables, and beside them what Holdfast needs and they do not say.
+
+    Raises Trouble when local secrets cannot be kept.
+    """
+    return {
+        "DEBUG": "1",
+        "PYTHONUNBUFFERED": "1",
+        "REMAP_SIGTERM": "SIGQUIT",  # Celery: SIGTERM is the soft shutdown
+        **caller,
+        **local_secrets(state=state_folder(caller), environment=caller),
+    }
+
+
+def state_folder(environment: Mapping[str, str]) -> Path:
+    """Where this machine's state is kept."""
+    return Path(environment.get("STATE_DIR") or ROOT / "var")
+
+
+def has(environment: Mapping[str, str], name: str) -> bool:
+    """Whether NAME or NAME_FILE is given."""
+    return bool(environment.get(name) or environment.get(f"{name}_FILE"))
+
+
+def has_real_broker(environment: Mapping[str, str]) -> bool:
+    """Whether messages leave the worker's own memory, so that beat has someone to talk to."""
+    if environment.get("CELERY_BROKER_URL_FILE"):
+        return True
+    return not (environment.get("CELERY_BROKER_URL") or "memory:").startswith("memory:")
+
+
+def sandbox_environment(environment: Mapping[str, str], *, port: int) -> dict[str, str]:
+    """What points the Stripe adapter and the webhook door at a sandbox on this machine."""
+    return {
+        "STRIPE_SECRET_KEY": "sk_test_sandbox",
+        "STRIPE_API_BASE": f"http://{HOST}:{port}",
+        **local_secrets(
+            state=state_folder(environment),
+            environment=environment,
+            names=("STRIPE_WEBHOOK_SECRET",),
+        ),
+    }
+
+
+def sandbox_command(*, port: int) -> list[str]:
+    """A provider on this machine."""
+    return [sys.executable, "-m", "sandbox", "--host", HOST, "--port", str(port)]
+
+
+def web_command(*, port: int) -> list[str]:
+    """The web process, reachable from this machine only."""
+    address = f"127.0.0.1:{port}"
+    return [sys.executable, "-m", "gunicorn", "--bind", address, "integrations_project.wsgi"]
+
+
+def celery_command(*arguments: str) -> list[str]:
+    """`celery -A integrations_project ...`."""
+    return [sys.executable, "-m", "celery", "-A", "integrations_project", *arguments]

@@ -1,0 +1,23 @@
+"""How gunicorn serves Holdfast; the address comes from the command line."""
+
+from __future__ import annotations
+
+wsgi_app = "integrations_project.wsgi:application"
+
+# Threads, because a request may wait for a provider (deliver_now) and must not hold up the others.
+worker_class = "gthread"
+workers = 2
+threads = 8
+
+# Above the longest wait of a request, 20 s, so that a slow provider never costs a worker its life.
+timeout = 60
+graceful_timeout = 25
+
+# Short: a proxy in front may reuse a connection that we are just closing.
+keepalive = 5
+
+# A control socket would need a writable home.
+control_socket_disable = True
+
+# A header line that no webhook provider comes near.
+limit_request_field_size = 16380
