@@ -29,17 +29,24 @@ CAPACITY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """One message: the task's name, the queue it waits in, and ids as arguments."""
+    """One message: the task's name, the queue it waits in, and ids as arguments. `countdown`:
+    whole seconds after which it shall be delivered."""
 
     task: str
     queue: str
     kwargs: dict[str, Any]
+    countdown: int | None = None
 
 
 def publish(hint: Hint) -> None:
     """Publish now, on this thread. Raises whatever the broker makes of it."""
     current_app.send_task(
-        hint.task, kwargs=hint.kwargs, queue=hint.queue, mandatory=True, retry=False
+        hint.task,
+        kwargs=hint.kwargs,
+        queue=hint.queue,
+        countdown=hint.countdown,
+        mandatory=True,
+        retry=False,
     )
 
 
