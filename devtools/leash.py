@@ -12,6 +12,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+NOT_STARTED = 127  # as a shell says it
 
 
 def main(arguments: list[str]) -> None:
@@ -24,7 +25,8 @@ def main(arguments: list[str]) -> None:
     try:
         os.execvp(program[0], program)  # noqa: S606 - the supervisor's own command, no shell
     except OSError as error:
-        sys.exit(f"cannot start {program[0]}: {error.strerror}")
+        print(f"cannot start {program[0]}: {error.strerror}", file=sys.stderr)
+        sys.exit(NOT_STARTED)
 
 
 if __name__ == "__main__":

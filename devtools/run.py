@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import signal
 import socket
@@ -10,8 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from types import FrameType
 
@@ -150,11 +149,14 @@ def wait_until_up(stack: Stack, *, port: int, asked: threading.Event) -> None:
 
 def answers(port: int) -> bool:
     """Whether the web process says that it lives."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/livez", timeout=2) as reply:
-            return bool(reply.status == 200)
-    except (urllib.error.URLError, OSError):
+        connection.request("GET", "/livez")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def announce(*, port: int, sandbox_port: int | None, password: str) -> None:
