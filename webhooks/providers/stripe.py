@@ -1,0 +1,107 @@
+"""Stripe's events. https://docs.stripe.com/webhooks"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from webhooks.envelopes import Envelope, is_name, read_json_object, read_name, read_unix_time
+from webhooks.errors import InvalidSignature, MissingSignature, WrongMode
+from webhooks.sources import Source
+
+HEADER = "Stripe-Signature"
+SCHEME = "v1"  # v0 is made for test events with a key of no worth
+TOLERANCE_SECONDS = 300.0
+MAX_DIGITS = 20  # more than any time has, and less than int() minds
+
+
+class StripeSource(Source):
+    """Stripe: HMAC-SHA256 over time and body. Options: SECRETS (`whsec_…`, each used whole),
+    LIVEMODE (True, False, or None where it is not known), TOLERANCE (seconds)."""
+
+    option_names: ClassVar[frozenset[str]] = frozenset({"SECRETS", "LIVEMODE", "TOLERANCE"})
+    secret_variable: ClassVar[str] = "STRIPE_WEBHOOK_SECRETS"  # noqa: S105 - a variable's name
+
+    def verify(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> str:
+        secret = matching_secret(
+            body,
+            headers.get(HEADER),
+            secrets=self.secrets,
+            now=now,
+            tolerance=float(self.options.get("TOLERANCE", TOLERANCE_SECONDS)),
+        )
+        return self.label_of(secret)
+
+    def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
+        document = read_json_object(body)
+        account, livemode = document.get("account"), document.get("livemode")
+        return [
+            Envelope(
+                event_id=read_name(document, "id"),
+                event_type=read_name(document, "type"),
+                payload=document,
+                livemode=livemode if isinstance(livemode, bool) else None,
+                occurred_at=read_unix_time(document.get("created")),
+                account=str(account) if is_name(account) else "",
+            )
+        ]
+
+    def admit(self, envelope: Envelope) -> None:
+        expected, said = self.options.get("LIVEMODE"), envelope.payload.get("livemode")
+        if expected is not None and said is not None and said is not expected:
+            raise WrongMode(f"this address takes {'live' if expected else 'test'} events only")
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any]) -> Iterator[str]:
+        yield from super().problems(options)
+        if not isinstance(options.get("LIVEMODE"), bool | None):
+            yield "LIVEMODE must be True, False or None"
+        tolerance = options.get("TOLERANCE", TOLERANCE_SECONDS)
+        if isinstance(tolerance, bool) or not (
+            isinstance(tolerance, int | float) and 0 < tolerance < float("inf")
+        ):
+            yield "TOLERANCE must be a positive number of seconds"
+
+
+def matching_secret(
+    body: bytes,
+    header: str | None,
+    *,
+    secrets: Collection[str],
+    now: datetime,
+    tolerance: float = TOLERANCE_SECONDS,
+) -> str:
+    """The secret with which `body` was signed, at a time within `tolerance` seconds of `now`.
+
+    Raises MissingSignature when the header is not one of Stripe's, InvalidSignature when it is
+    and proves nothing. https://docs.stripe.com/webhooks#verify-manually
+    """
+    signed_at, signatures = read_header(header)
+    content = signed_at.encode() + b"." + body
+    for secret in secrets:
+        expected = hmac.new(secret.encode(), content, hashlib.sha256).hexdigest().encode()
+        if any(hmac.compare_digest(expected, signature) for signature in signatures):
+            break
+    else:
+        raise InvalidSignature("the signature does not match")
+    if abs(now.timestamp() - int(signed_at)) > tolerance:
+        raise InvalidSignature("signed too long ago, or in the future")
+    return secret
+
+
+def read_header(header: str | None) -> tuple[str, list[bytes]]:
+    """The digits of `t` and all `v1`, as bytes: headers may hold anything, and compare_digest
+    refuses text beyond ASCII. Raises MissingSignature."""
+    if not header:
+        raise MissingSignature(f"the {HEADER} header is missing")
+    pairs = [item.partition("=")[::2] for item in header.split(",")]
+    times = [value for name, value in pairs if name == "t"]
+    signatures = [value.encode("utf-8", "replace") for name, value in pairs if name == SCHEME]
+    if len(times) != 1 or not signatures:
+        raise MissingSignature(f"the {HEADER} header must have one t and at least one {SCHEME}")
+    if not (times[0].isascii() and times[0].isdigit() and len(times[0]) <= MAX_DIGITS):
+        raise MissingSignature(f"t must be 1 to {MAX_DIGITS} digits")
+    return times[0], signatures

@@ -1,0 +1,176 @@
+"""The front door of the webhook engine. Names are keyword-only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.utils.datastructures import CaseInsensitiveMapping
+
+from outbound import clock, hints
+from outbound.redaction import sanitise
+from webhooks.announcements import hint_grace, process_hint
+from webhooks.envelopes import Envelope
+from webhooks.errors import BodyGone, IllegalMove, UnknownEvent
+from webhooks.models import EventNote, WebhookEvent
+from webhooks.sources import Source, enabled_source
+from webhooks.states import FINISHED, EventStatus
+
+__all__ = [
+    "EventNote",
+    "Received",
+    "WebhookEvent",
+    "find_event",
+    "mark_dead_letter",
+    "receive",
+    "replay_event",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of one delivery: the ids of its rows, and whether all of them were known."""
+
+    events: tuple[uuid.UUID, ...]
+    duplicate: bool
+
+
+def receive(*, source: str, body: bytes, headers: Mapping[str, str], now: datetime) -> Received:
+    """Verify a delivery and store each of its events once. They are committed when this
+    returns, unless the caller holds a transaction.
+
+    `now` is the host's clock: freshness is judged without the database. Raises DeliveryRefused
+    when the sender is to blame; anything else is our own trouble.
+    """
+    sender, headers = enabled_source(source), CaseInsensitiveMapping(headers)
+    label = sender.verify(body, headers, now=now)
+    envelopes = sender.parse(body, headers)
+    for envelope in envelopes:
+        sender.admit(envelope)
+    return _store(sender, envelopes, body=body, headers=sender.keep(headers), label=label)
+
+
+@transaction.atomic
+def _store(
+    source: Source,
+    envelopes: list[Envelope],
+    *,
+    body: bytes,
+    headers: dict[str, str],
+    label: str,
+) -> Received:
+    """Insert, and let the unique constraint decide which events are new."""
+    now = clock.now()
+    rows = {
+        (envelope.account, envelope.event_id): WebhookEvent(
+            source=source.name,
+            account=envelope.account,
+            event_id=envelope.event_id,
+            event_type=envelope.event_type,
+            livemode=envelope.livemode,
+            occurred_at=envelope.occurred_at,
+            received_at=now,
+            body=body,
+            headers=headers,
+            matched_secret=label,
+            status=EventStatus.RECEIVED,
+            due_at=now,
+            hint_at=now + hint_grace(),
+            updated_at=now,
+        )
+        for envelope in envelopes
+    }
+    WebhookEvent.objects.bulk_create(rows.values(), ignore_conflicts=True)
+    stored = [row for row in _like(rows.keys(), source) if (row.account, row.event_id) in rows]
+    minted = {row.pk for row in rows.values()}
+    known = [row for row in stored if row.pk not in minted]
+    for row in stored:
+        if row.pk in minted:
+            hints.announce_on_commit(process_hint(row.pk))
+    for row in known:
+        if row.status == EventStatus.FAILED:
+            _rearm(row, now=now, body=body, headers=headers, matched_secret=label)
+    if known:
+        _count_deliveries({row.pk for row in known})
+    return Received(
+        events=tuple(row.pk for row in stored), duplicate=bool(known) and len(known) == len(stored)
+    )
+
+
+def _like(keys: Collection[tuple[str, str]], source: Source) -> QuerySet[WebhookEvent]:
+    """The rows with one of these accounts and one of these ids: hardly more than the keys'."""
+    accounts, event_ids = {key[0] for key in keys}, {key[1] for key in keys}
+    return WebhookEvent.objects.filter(
+        source=source.name, account__in=accounts, event_id__in=event_ids
+    ).only("account", "event_id", "status")
+
+
+def _rearm(row: WebhookEvent, *, now: datetime, **delivered: Any) -> None:
+    """An event that FAILED is handled anew, with what has just come."""
+    armed = WebhookEvent.objects.failed().filter(pk=row.pk).arm(
+        now=now,
+        hint_at=now + hint_grace(),
+        rule="delivered again after it had failed",
+        **delivered,
+    )  # fmt: skip
+    if armed:
+        hints.announce_on_commit(process_hint(row.pk))
+
+
+def _count_deliveries(seen: Collection[uuid.UUID]) -> None:
+    """Best effort: a row that a handler holds is passed over, for nobody waits for that."""
+    known = WebhookEvent.objects.filter(pk__in=seen)
+    free = known.select_for_update(skip_locked=True).values_list("pk", flat=True)
+    known.filter(pk__in=list(free)).update(deliveries_seen=F("deliveries_seen") + 1)
+
+
+def find_event(*, event_id: object) -> WebhookEvent | None:
+    """The event of that id of ours; None when there is none, or when it is no id at all."""
+    row_id = _row_id(event_id)
+    return None if row_id is None else WebhookEvent.objects.filter(pk=row_id).first()
+
+
+def _row_id(value: object) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        return None
+
+
+@transaction.atomic
+def replay_event(*, event_id: object, actor: str = "", reason: str = "") -> WebhookEvent:
+    """Handle a finished event once more. Raises UnknownEvent, IllegalMove (it is not finished),
+    BodyGone (nothing is left to replay)."""
+    event, now = find_event(event_id=event_id), clock.now()
+    if event is None:
+        raise UnknownEvent(f"there is no event {str(event_id)[:60]!r}")
+    moved = WebhookEvent.objects.filter(pk=event.pk, body__isnull=False).arm(
+        now=now,
+        hint_at=now + hint_grace(),
+        rule=f"replay by {actor or 'the application'}"[:200],
+    )
+    if not moved:
+        event.refresh_from_db()
+        if event.status in FINISHED:
+            raise BodyGone("the body is past its retention: ask the provider to send it again")
+        raise IllegalMove(f"an event that is {event.status} cannot be replayed")
+    EventNote.objects.create(
+        event=event, at=now, actor=actor[:150], action="replay", reason=reason.strip()[:500]
+    )
+    hints.announce_on_commit(process_hint(event.pk))
+    event.refresh_from_db()
+    return event
+
+
+def mark_dead_letter(*, event_ids: Collection[object], reason: str) -> int:
+    """Note on events that a message about them was given up: a suspicion, not a verdict. The
+    sweep announces them anew while they wait. Returns how many there are."""
+    row_ids = [row_id for row_id in map(_row_id, event_ids) if row_id is not None]
+    return WebhookEvent.objects.filter(pk__in=row_ids).update(
+        dead_letter_reason=sanitise(reason, limit=200), updated_at=clock.now()
+    )

@@ -1,0 +1,130 @@
+"""Sources: who sends us events, as named in settings.WEBHOOK_SOURCES.
+
+A source is a verifier and a parser. It touches no model, no clock and no setting: bytes, headers
+and `now` go in, envelopes or a DeliveryRefused come out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from outbound.redaction import sanitise
+from webhooks.envelopes import Envelope
+from webhooks.errors import UnknownSource
+
+ENTRY_KEYS = frozenset({"SOURCE", "OPTIONS"})
+HEADER_CHARACTERS = 200
+
+
+class Source:
+    """Base of all sources. Subclass it, name it in WEBHOOK_SOURCES, and that is all."""
+
+    kept_headers: ClassVar[tuple[str, ...]] = ("Content-Type", "User-Agent")
+    """Headers that are stored with the event."""
+    option_names: ClassVar[frozenset[str]] = frozenset({"SECRETS"})
+    secret_variable: ClassVar[str] = ""
+    """The environment variable that sets the secrets."""
+
+    def __init__(self, *, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self.options = options
+        self.secrets: tuple[str, ...] = tuple(options.get("SECRETS", ()))
+
+    @property
+    def enabled(self) -> bool:
+        """Without a secret nothing can be verified, so nothing is accepted."""
+        return bool(self.secrets)
+
+    def verify(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> str:
+        """Prove that the provider sent this. Returns the label of the secret that matched
+        (`label_of`). Raises MissingSignature, InvalidSignature, MalformedBody."""
+        raise ImproperlyConfigured(f"{type(self).__name__} does not verify anything")
+
+    def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
+        """The events in a body. Called again, with the kept headers, when they are handled.
+        Raises MalformedBody."""
+        raise ImproperlyConfigured(f"{type(self).__name__} does not parse anything")
+
+    def admit(self, envelope: Envelope) -> None:
+        """Refuse what is authentic and still not for us. Raises DeliveryRefused."""
+
+    def handshake(self, query: Mapping[str, str]) -> str | None:
+        """The answer to the GET by which some providers try an address; None: there is none."""
+        return None
+
+    def label_of(self, secret: str) -> str:
+        """The place and the fingerprint of a secret, to be stored instead of it."""
+        fingerprint = hashlib.sha256(b"holdfast:" + secret.encode()).hexdigest()[:8]
+        return f"{self.secrets.index(secret) + 1}-{fingerprint}"
+
+    def keep(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The part of the headers that is stored."""
+        return {
+            name: sanitise(headers[name], limit=HEADER_CHARACTERS)
+            for name in self.kept_headers
+            if name in headers
+        }
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with the options, for `manage.py check`."""
+        for name in sorted(options.keys() - cls.option_names):
+            yield f"unknown option {name!r}"
+        secrets = options.get("SECRETS", ())
+        if not isinstance(secrets, list | tuple) or not all(
+            isinstance(secret, str) and secret for secret in secrets
+        ):
+            yield "SECRETS must be a list of strings, none of them empty"
+
+
+def source_class(name: str) -> type[Source]:
+    """The class behind a name. Raises UnknownSource, ImproperlyConfigured."""
+    path = _entry(name).get("SOURCE", "")
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"WEBHOOK_SOURCES[{name!r}]: cannot import {path!r}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Source)):
+        raise ImproperlyConfigured(f"WEBHOOK_SOURCES[{name!r}]: {path!r} is no Source")
+    return found
+
+
+@cache
+def source_for(name: str) -> Source:
+    """The source of that name, enabled or not. Raises UnknownSource, ImproperlyConfigured."""
+    return source_class(name)(name=name, options=_entry(name).get("OPTIONS", {}))
+
+
+def enabled_source(name: str) -> Source:
+    """The source that may send to us. Raises UnknownSource, ImproperlyConfigured."""
+    source = source_for(name)
+    if not source.enabled:
+        raise UnknownSource("no such source")
+    return source
+
+
+def _entry(name: str) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = settings.WEBHOOK_SOURCES[name]
+    except (KeyError, TypeError):
+        raise UnknownSource("no such source") from None
+    return found
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "WEBHOOK_SOURCES":
+        source_for.cache_clear()
+
+
+setting_changed.connect(_forget)

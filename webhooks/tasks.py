@@ -1,0 +1,42 @@
+"""Celery tasks: they choose only when. Ids in, nothing out; unknown arguments are tolerated,
+since old workers meet the messages of new code during a deploy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import structlog
+from celery import shared_task
+from django.conf import settings
+
+from outbound import hints
+from outbound.leases import periodic_lease
+from webhooks import engine
+from webhooks.announcements import process_hint
+from webhooks.sweep import sweep as sweep_once
+
+logger = structlog.get_logger(__name__)
+
+
+@shared_task(name="webhooks.process_events")
+def process_events(*, event_ids: list[str], **_: Any) -> None:
+    """Handle events, each in its own transaction and with its own retry: one that spoils its
+    try does not hold up its neighbours."""
+    for event_id in event_ids:
+        try:
+            verdict = engine.process(event_id)
+        except Exception:  # the row is left to the sweep, and the neighbours are not to blame
+            logger.exception("event_left_to_sweep", event_row=str(event_id))
+            continue
+        wait = verdict.decision.countdown if verdict else None
+        if wait is not None:
+            hints.announce(process_hint(event_id, countdown=math.ceil(wait)))
+
+
+@shared_task(name="webhooks.sweep_events")
+def sweep_events(**_: Any) -> None:
+    """The periodic repair."""
+    with periodic_lease("webhooks.sweep_events", seconds=settings.OUTBOUND_LEASE_SECONDS) as ours:
+        if ours:
+            sweep_once()

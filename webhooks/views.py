@@ -1,0 +1,84 @@
+"""The address to which providers send: 2xx only after the commit, 4xx for what is theirs to
+mend, 503 for all trouble of our own, so that they send again."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseTrouble
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+
+from webhooks import services
+from webhooks.bodies import read_body
+from webhooks.errors import DeliveryRefused
+from webhooks.rejects import rejects
+from webhooks.sources import Source, enabled_source
+
+logger = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS = 30
+
+
+@csrf_exempt
+@transaction.non_atomic_requests
+def receive(request: HttpRequest, source: str) -> HttpResponse:
+    """`POST /webhooks/<source>`: verify, store, commit, and only then say so."""
+    try:
+        sender = enabled_source(source)
+        if request.method != "POST":
+            return answer_handshake(request, sender)
+        received = services.receive(
+            source=source,
+            body=read_body(request, limit=settings.WEBHOOK_MAX_BYTES),
+            headers=request.headers,
+            now=timezone.now(),
+        )
+    except DeliveryRefused as refusal:
+        rejects.note(source, refusal)
+        return problem(refusal.http_status, str(refusal), code=refusal.kind)
+    except DatabaseTrouble as error:
+        logger.error("delivery_not_stored", source=source, error=type(error).__name__)  # noqa: TRY400 - no traceback per request while the database is away
+        return come_again()
+    except Exception:  # whatever it is: it is ours, and the provider keeps the event meanwhile
+        logger.exception("delivery_not_stored", source=source)
+        return come_again()
+    answer = {"received": True}
+    if received.duplicate:
+        answer["duplicate"] = True
+    return JsonResponse(answer)
+
+
+def answer_handshake(request: HttpRequest, source: Source) -> HttpResponse:
+    """GET and HEAD are for providers that try an address before they use it."""
+    echo = source.handshake(request.GET.dict()) if request.method in ("GET", "HEAD") else None
+    if echo is not None:
+        return HttpResponse(echo, content_type="text/plain; charset=utf-8")
+    refusal = problem(405, "events are sent by POST", code="wrong_method")
+    refusal["Allow"] = "POST"
+    return refusal
+
+
+def come_again() -> HttpResponse:
+    answer = problem(503, "not stored: send it again later", code="unavailable")
+    answer["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return answer
+
+
+def problem(status: int, detail: str, *, code: str) -> HttpResponse:
+    """An RFC 9457 problem. https://www.rfc-editor.org/rfc/rfc9457"""
+    return JsonResponse(
+        {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": detail,
+            "code": code,
+        },
+        status=status,
+        content_type="application/problem+json",
+    )
