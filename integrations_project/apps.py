@@ -1,0 +1,17 @@
+"""The start of every process: error reports and system checks."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.conf import settings
+
+
+class IntegrationsProjectConfig(AppConfig):
+    name = "integrations_project"
+    verbose_name = "Holdfast"
+
+    def ready(self) -> None:
+        from integrations_project import checks, error_reports
+
+        checks.register_all()
+        error_reports.start(dsn=settings.SENTRY_DSN)

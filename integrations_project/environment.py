@@ -1,0 +1,191 @@
+"""Typed values out of environment variables. What cannot be read is collected, not raised: the
+system checks name every wrong variable at once, and a safe default stands in meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+SHOWN = 40  # characters of a wrong value in its error
+SHORTEST_SECRET = 8  # a shorter one may be a word that turns up anywhere
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A variable that cannot be used, and why. Never holds the value of a secret."""
+
+    variable: str
+    detail: str
+
+
+class Environment:
+    """Reads `variables`. An empty variable is an absent one; spaces around a value are dropped.
+
+    `problems` holds what was wrong, `names` each variable that was asked for, `secret_names`
+    those that NAME_FILE may hold as well, `secret_values` what must never be shown anywhere.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self.problems: list[Problem] = []
+        self.names: list[str] = []
+        self.secret_names: list[str] = []
+        self.secret_values: set[str] = set()
+
+    def refuse(self, name: str, detail: str) -> None:
+        """Note that a variable cannot be used."""
+        self.problems.append(Problem(name, detail))
+
+    def text(self, name: str, default: str = "") -> str:
+        self.names.append(name)
+        return self._variables.get(name, "").strip() or default
+
+    def secret(self, name: str, default: str = "") -> str:
+        """NAME, or the content of the file that NAME_FILE names."""
+        self.secret_names.append(name)
+        value = self.text(name)
+        path = self._variables.get(f"{name}_FILE", "").strip()
+        if value and path:
+            self.refuse(name, f"is set, and so is {name}_FILE: unset one of them")
+        elif path:
+            value = self._content(name, path)
+        self.secret_values.update(s for s in _secrets_in(value) if len(s) >= SHORTEST_SECRET)
+        return value or default
+
+    def _content(self, name: str, path: str) -> str:
+        try:
+            value = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            self.refuse(f"{name}_FILE", f"cannot be read: {reason}")
+            return ""
+        if not value:
+            self.refuse(f"{name}_FILE", "names an empty file")
+        return value
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """1, true, yes, on, or 0, false, no, off."""
+        found = self.optional_flag(name)
+        return default if found is None else found
+
+    def optional_flag(self, name: str) -> bool | None:
+        value = self.text(name).lower()
+        if value and value not in FLAGS:
+            self.refuse(name, f"must be 1 or 0, not {value[:SHOWN]!r}")
+        return FLAGS.get(value)
+
+    def choice(self, name: str, choices: Collection[str], *, default: str) -> str:
+        value = self.text(name, default)
+        if value in choices:
+            return value
+        self.refuse(name, f"must be one of {', '.join(choices)}, not {value[:SHOWN]!r}")
+        return default
+
+    def whole(self, name: str, default: int) -> int:
+        """A whole number above zero."""
+        value = self.text(name, str(default))
+        if value.isascii() and value.isdigit() and len(value) <= 10 and int(value) > 0:
+            return int(value)
+        self.refuse(name, f"must be a whole number above 0, not {value[:SHOWN]!r}")
+        return default
+
+    def seconds(self, name: str, default: float) -> float:
+        """A duration in seconds above zero, with or without decimals."""
+        value = self.text(name, str(default))
+        found = _positive(value)
+        if found is None:
+            self.refuse(name, f"must be a number of seconds above 0, not {value[:SHOWN]!r}")
+        return default if found is None else found
+
+    def seconds_list(self, name: str) -> tuple[float, ...]:
+        """A comma list of durations in seconds."""
+        found: list[float] = []
+        for value in self.words(name):
+            seconds = _positive(value)
+            if seconds is None:
+                self.refuse(name, f"must be a comma list of seconds, not {value[:SHOWN]!r}")
+                return ()
+            found.append(seconds)
+        return tuple(found)
+
+    def words(self, name: str) -> list[str]:
+        """A comma list."""
+        return _split(self.text(name))
+
+    def secret_words(self, name: str) -> list[str]:
+        """A comma list of secrets."""
+        return _split(self.secret(name))
+
+    def url(self, name: str, default: str = "") -> str:
+        """An http or https URL with a host and without a user, query or fragment."""
+        value = self.text(name, default)
+        detail = _http_url_problem(value) if value else ""
+        if detail:
+            self.refuse(name, detail)
+            return default
+        return value.rstrip("/")
+
+    def broker_url(self, name: str, *, default: str) -> str:
+        """A secret: memory://, or amqp:// or amqps:// (several, parted by semicolons)."""
+        value = self.secret(name, default)
+        detail = next(filter(None, map(_broker_url_problem, value.split(";"))), "")
+        if detail:
+            self.refuse(name, detail)
+            return default
+        return value
+
+
+def _split(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _secrets_in(value: str) -> Iterator[str]:
+    """The value, each part of it that is a secret by itself, and the passwords of its URLs."""
+    yield value
+    yield from _split(value)
+    for url in value.split(";"):
+        userinfo, at, _ = url.partition("://")[2].rpartition("@")
+        if at:
+            password = userinfo.partition(":")[2]
+            yield from (password, unquote(password))
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if isfinite(number) and number > 0 else None
+
+
+def _http_url_problem(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in ("http", "https"):
+        return f"must begin with https:// or http://, not {parts.scheme[:SHOWN]!r}"
+    if not parts.hostname or not port_ok:
+        return "names no host"
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        return "must be a plain address, without user, query or fragment"
+    return ""
+
+
+def _broker_url_problem(value: str) -> str:
+    scheme = value.strip().partition(":")[0]
+    if scheme not in ("memory", "amqp", "amqps"):
+        return f"must begin with amqp://, amqps:// or memory://, not {scheme[:SHOWN]!r}"
+    try:
+        _ = urlsplit(value.strip()).port
+    except ValueError:
+        return "is no URL (a special character in the password is written as %XX)"
+    return ""

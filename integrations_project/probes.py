@@ -1,0 +1,137 @@
+"""/livez and /readyz, in front of everything else: they need no host name, no https, no session.
+
+/livez: this process answers. /readyz: what it depends on answers too, each part within a second.
+Nothing is remembered between two probes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from http import HTTPStatus
+
+from django.conf import settings
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+
+from integrations_project.celery import app
+
+SECONDS = 1.0
+OK = ("ok", "embedded")
+TIMED_OUT = f"no answer within {SECONDS:g} s"
+
+Responder = Callable[[HttpRequest], HttpResponse]
+
+
+class ProbeMiddleware:
+    """Answers the probes; every other request passes."""
+
+    def __init__(self, get_response: Responder) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        probe = {"/livez": live, "/readyz": ready}.get(request.path_info)
+        if probe is None:
+            return self._get_response(request)
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        response = probe()
+        response["Cache-Control"] = "no-store"
+        if request.method == "HEAD":
+            response.content = b""
+        return response
+
+
+def live() -> HttpResponse:
+    """Depends on nothing."""
+    return JsonResponse({"status": "ok"})
+
+
+def ready() -> HttpResponse:
+    """200 when all parts answer, else 503; the parts are asked at the same time."""
+    for part in PARTS.values():
+        part.ask()
+    found = {name: part.answer() for name, part in PARTS.items()}
+    well = all(answer in OK for answer in found.values())
+    return JsonResponse(
+        {"status": "ok" if well else "unavailable", "checks": found},
+        status=HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+
+
+class Part:
+    """Something this process depends on, asked on a thread that may hang longer than we wait.
+
+    While one question hangs, no other is asked: probes never pile up threads.
+    """
+
+    def __init__(self, question: Callable[[], str]) -> None:
+        self._question = question
+        self._lock = threading.Lock()
+        self._asked: _Question | None = None
+
+    def ask(self) -> None:
+        with self._lock:
+            if self._asked is None or self._asked.answered.is_set():
+                self._asked = _Question(self._question)
+                self._asked.start()
+
+    def answer(self) -> str:
+        """What the last question brought, or that it brought nothing in time."""
+        asked = self._asked
+        if asked is None or not asked.answered.wait(SECONDS):
+            return TIMED_OUT
+        return asked.answer
+
+
+class _Question(threading.Thread):
+    def __init__(self, question: Callable[[], str]) -> None:
+        super().__init__(name="readyz", daemon=True)
+        self._ask = question
+        self.answered = threading.Event()
+        self.answer = ""
+
+    def run(self) -> None:
+        try:
+            self.answer = self._ask()
+        except Exception as error:  # noqa: BLE001 - whatever it is, this part does not answer
+            self.answer = type(error).__name__
+        finally:
+            self.answered.set()
+            connection.close()
+
+
+def database() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.fetchone()
+    return "ok"
+
+
+def migrations() -> str:
+    """Whether the tables are those that this code expects."""
+    missing = _newest_migrations() - MigrationRecorder(connection).applied_migrations().keys()
+    return f"not applied: {', '.join(sorted(app for app, _ in missing))}" if missing else "ok"
+
+
+@cache
+def _newest_migrations() -> frozenset[tuple[str, str]]:
+    return frozenset(MigrationLoader(None, ignore_no_initial=True).graph.leaf_nodes())
+
+
+def broker() -> str:
+    """Opens a connection of its own: one from a pool may be dead without knowing."""
+    if settings.EMBEDDED_BROKER:
+        return "embedded"
+    with app.connection_for_write(
+        connect_timeout=SECONDS,
+        transport_options={"read_timeout": SECONDS, "write_timeout": SECONDS},
+    ) as own:
+        own.connect()
+    return "ok"
+
+
+PARTS = {"database": Part(database), "migrations": Part(migrations), "broker": Part(broker)}

@@ -1,0 +1,252 @@
+"""Every setting, and the only place that reads the environment.
+
+A variable that cannot be read never stops this file: `ENVIRONMENT.problems` collects them, a safe
+default stands in, and the system checks (integrations_project/checks.py) refuse to go on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+
+from integrations_project.databases import database
+from integrations_project.environment import Environment
+from integrations_project.logging import FORMATS, LEVELS, logging_config
+from outbound.topology import queues
+
+ENVIRONMENT = env = Environment(environ.Env.ENVIRON)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+STATE_DIR = Path(env.text("STATE_DIR", str(BASE_DIR / "var")))
+
+DEBUG = env.flag("DEBUG")
+DEFAULT_SECRET_KEY = "insecure-and-known-to-everybody-for-development-only"  # noqa: S105 - refused
+SECRET_KEY = env.secret("SECRET_KEY", DEFAULT_SECRET_KEY)
+FIELD_ENCRYPTION_KEYS = env.secret_words("FIELD_ENCRYPTION_KEYS")
+
+PUBLIC_URL = env.url("PUBLIC_URL")
+PUBLIC_HOST = urlsplit(PUBLIC_URL).hostname or ""
+TRUST_PROXY = env.flag("TRUST_PROXY")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or ([PUBLIC_HOST] if PUBLIC_HOST else [])
+
+INSTALLED_APPS = [
+    "integrations_project",
+    "payments",
+    "webhooks",
+    "outbound",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "integrations_project.middleware.RequestIdMiddleware",
+    "integrations_project.probes.ProbeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "integrations_project.middleware.ContentSecurityPolicyMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "integrations_project.urls"
+WSGI_APPLICATION = "integrations_project.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+WORKER_CONCURRENCY = env.whole("WORKER_CONCURRENCY", 16)
+DATABASES = {
+    "default": database(
+        env,
+        default=f"sqlite:///{STATE_DIR / 'holdfast.sqlite3'}",
+        connections=WORKER_CONCURRENCY + 4,
+        parse=environ.Env.db_url_config,
+    )
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+_public_scheme = urlsplit(PUBLIC_URL).scheme
+# Without PUBLIC_URL the safe guess: a cookie that is not sent over plain http.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG and _public_scheme != "http"
+SECURE_SSL_REDIRECT = not DEBUG and _public_scheme == "https"
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^webhooks/"]
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE_SSL_REDIRECT else 0
+# Whether all of the domain's other hosts speak https is not ours to promise.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY else None
+USE_X_FORWARDED_HOST = TRUST_PROXY
+CSRF_TRUSTED_ORIGINS = [f"{_public_scheme}://{urlsplit(PUBLIC_URL).netloc}"] if PUBLIC_URL else []
+X_FRAME_OPTIONS = "DENY"
+
+STATIC_URL = "/static/"
+# Served from where the apps keep them: no step between a checkout and a working admin.
+WHITENOISE_USE_FINDERS = True
+
+WEBHOOK_MAX_BYTES = env.whole("WEBHOOK_MAX_BYTES", 1_048_576)
+# The webhook view enforces its own cap with its own answer; Django's must not come first.
+DATA_UPLOAD_MAX_MEMORY_SIZE = max(2_621_440, WEBHOOK_MAX_BYTES + 1)
+
+LOG_FORMAT = env.choice("LOG_FORMAT", FORMATS, default="console" if DEBUG else "json")
+LOG_LEVEL = env.choice("LOG_LEVEL", LEVELS, default="INFO")
+LOGGING_CONFIG = "integrations_project.logging.configure"
+LOGGING = logging_config(log_format=LOG_FORMAT, level=LOG_LEVEL)
+SENTRY_DSN = env.secret("SENTRY_DSN")
+
+CELERY_BROKER_URL = env.broker_url("CELERY_BROKER_URL", default="memory://")
+# A broker inside the worker's own process; its dispatcher reads the rows.
+EMBEDDED_BROKER = CELERY_BROKER_URL.startswith("memory:")
+_embedded = env.optional_flag("EMBEDDED")
+EMBEDDED = DEBUG and EMBEDDED_BROKER if _embedded is None else _embedded
+
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {"polling_interval": 0.02}
+    if EMBEDDED_BROKER
+    # Confirms wait for ever on a frozen broker unless the socket has timeouts of its own.
+    else {"confirm_publish": True, "read_timeout": 3, "write_timeout": 3}
+)
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 2
+CELERY_BROKER_HEARTBEAT = 30
+
+MAINTENANCE_QUEUE = "maintenance-v1"
+CELERY_TASK_QUEUES = queues(
+    ("payments-v1", "webhooks-v1", MAINTENANCE_QUEUE), in_memory=EMBEDDED_BROKER
+)
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_DEFAULT_QUEUE = MAINTENANCE_QUEUE
+CELERY_TASK_DEFAULT_EXCHANGE = "holdfast"
+CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
+CELERY_TASK_DEFAULT_ROUTING_KEY = MAINTENANCE_QUEUE
+# outbound.deliver_call and outbound.resolve_call are routed by the row's adapter, as published.
+CELERY_TASK_ROUTES = {
+    "outbound.sweep": {"queue": MAINTENANCE_QUEUE},
+    "outbound.drain_dead_letters": {"queue": MAINTENANCE_QUEUE},
+    "webhooks.sweep_events": {"queue": MAINTENANCE_QUEUE},
+    "webhooks.*": {"queue": "webhooks-v1"},
+}
+
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_ACKS_ON_FAILURE = False
+CELERY_TASK_ALWAYS_EAGER = False
+CELERY_TASK_PUBLISH_RETRY_POLICY = {
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.2,
+    "interval_max": 0.2,
+}
+CELERY_TASK_SERIALIZER = "json"
+CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_ENABLE_UTC = True
+
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = WORKER_CONCURRENCY
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# Longer than any call may take: the total deadline is 15 s.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
+CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = True
+# A thread cannot be cancelled; the row's lease decides whose result counts.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_REDIRECT_STDOUTS = False
+
+LEASE_SECONDS = env.seconds("LEASE_SECONDS", 30)
+SWEEP_SECONDS = env.seconds("SWEEP_SECONDS", 5)
+OUTBOUND_LEASE_SECONDS = LEASE_SECONDS
+OUTBOUND_SWEEP_SECONDS = SWEEP_SECONDS
+# How long a hint may take before the sweep announces its row again, first and further times.
+OUTBOUND_HINT_GRACE_SECONDS = 2 * SWEEP_SECONDS
+OUTBOUND_REANNOUNCE_SECONDS = 12 * SWEEP_SECONDS
+_schedule = env.seconds_list("RETRY_SCHEDULE")
+OUTBOUND_POLICY: dict[str, Any] = {"schedule": _schedule} if _schedule else {}
+ALLOW_HTTP_PROVIDERS = env.words("ALLOW_HTTP_PROVIDERS")
+
+# Work that nobody took within a minute is stale: there will be a next time. Not less, or a busy
+# worker would never sweep.
+_periodic_options = {"expires": max(60, 12 * SWEEP_SECONDS)}
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "outbound-sweep": {
+        "task": "outbound.sweep",
+        "schedule": SWEEP_SECONDS,
+        "options": _periodic_options,
+    },
+    "webhooks-sweep": {
+        "task": "webhooks.sweep_events",
+        "schedule": SWEEP_SECONDS,
+        "options": _periodic_options,
+    },
+}
+if not EMBEDDED_BROKER:
+    CELERY_BEAT_SCHEDULE["dead-letters"] = {
+        "task": "outbound.drain_dead_letters",
+        "schedule": 30.0,
+        "options": _periodic_options,
+    }
+CELERY_BEAT_SCHEDULE_FILENAME = env.text("BEAT_SCHEDULE", str(STATE_DIR / "celerybeat-schedule"))
+
+STRIPE_SECRET_KEY = env.secret("STRIPE_SECRET_KEY")
+_stripe_webhook_secrets = [
+    *env.secret_words("STRIPE_WEBHOOK_SECRETS"),
+    *env.secret_words("STRIPE_WEBHOOK_SECRET"),
+]
+OUTBOUND_ADAPTERS: dict[str, dict[str, Any]] = {
+    "stripe": {
+        "ADAPTER": "payments.adapters.stripe.StripeAdapter",
+        "QUEUE": "payments-v1",
+        "OPTIONS": {
+            "API_KEY": STRIPE_SECRET_KEY,
+            "API_BASE": env.url("STRIPE_API_BASE", "https://api.stripe.com"),
+            "API_VERSION": env.text("STRIPE_API_VERSION", "2023-10-16"),
+        },
+    },
+}
+WEBHOOK_SOURCES: dict[str, dict[str, Any]] = {
+    "stripe": {
+        "SOURCE": "webhooks.providers.stripe.StripeSource",
+        "OPTIONS": {
+            "SECRETS": list(dict.fromkeys(_stripe_webhook_secrets)),
+            # https://docs.stripe.com/keys: sk_ and rk_ keys tell their mode; None: not known
+            "LIVEMODE": {"test": False, "live": True}.get(STRIPE_SECRET_KEY[3:7]),
+            "TOLERANCE": 300,
+        },
+    },
+}

@@ -1,0 +1,14 @@
+"""Addresses. The probes are in front of them: see integrations_project/probes.py."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+admin.site.site_title = admin.site.site_header = "Holdfast"
+admin.site.index_title = "Calls, events and payments"
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("webhooks/", include("webhooks.urls")),
+]
