@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
+from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "integrations_project.settings")
 
-app = Celery("holdfast")
+
+class Holdfast(Celery):
+    """Celery with our worker class, which no setting can name."""
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        return self.subclass_with_self("integrations_project.worker:HoldfastWorker")
+
+
+app = Holdfast("holdfast")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+# By name, so that the web process does not load the worker.
+app.steps["consumer"].add("integrations_project.worker:DeclareTopology")
+
+
+@signals.setup_logging.connect
+def keep_logging(**_: Any) -> None:
+    """Django has set up the logs: Celery must not."""
+
+
+@signals.worker_init.connect
+@signals.beat_init.connect
+def refuse_to_start(**_: Any) -> None:
+    """Celery runs the system checks, but does not mind what they say."""
+    from integrations_project.startup import refuse_misconfiguration
+
+    refuse_misconfiguration()
