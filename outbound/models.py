@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Self
@@ -43,6 +44,13 @@ class CallQuerySet(models.QuerySet["OutboundCall"]):
             wrong = ", ".join(sorted(sources - legal)) or "nowhere"
             raise IllegalMove(f"a call cannot go from {wrong} to {status}")
         return self.filter(status__in=sources).update(status=status, updated_at=now, **changes)
+
+    def with_id(self, call_id: object) -> Self:
+        """The call of that id; none when there is none, or when it is no id at all."""
+        try:
+            return self.filter(pk=uuid.UUID(str(call_id)))
+        except ValueError:
+            return self.none()
 
     def waiting(self) -> Self:
         """Calls that wait for an attempt."""

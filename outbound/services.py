@@ -7,7 +7,6 @@ transaction commits.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -269,10 +268,7 @@ def perform_read(
 
 def find_call(call_id: object) -> OutboundCall | None:
     """The call of that id; None when there is none, or when it is no id at all."""
-    try:
-        return OutboundCall.objects.filter(pk=uuid.UUID(str(call_id))).first()
-    except ValueError:
-        return None
+    return OutboundCall.objects.with_id(call_id).first()
 
 
 @transaction.atomic
@@ -315,10 +311,10 @@ def retry_call_as_new(*, call_id: object, reason: str, actor: str = "") -> Outbo
 
 
 def _locked(call_id: object) -> OutboundCall:
-    try:
-        return OutboundCall.objects.select_for_update().get(pk=uuid.UUID(str(call_id)))
-    except (ValueError, OutboundCall.DoesNotExist):
-        raise IllegalMove(f"there is no call {str(call_id)[:60]!r}") from None
+    call = OutboundCall.objects.select_for_update().with_id(call_id).first()
+    if call is None:
+        raise IllegalMove(f"there is no call {str(call_id)[:60]!r}")
+    return call
 
 
 def _revive(

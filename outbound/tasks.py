@@ -12,9 +12,11 @@ from celery.exceptions import Ignore, Reject
 from django.conf import settings
 
 from outbound import engine
-from outbound.dead_letters import drain
+from outbound.dead_letters import DeadLetter, drain, mark_rows, on_dead_letter
 from outbound.errors import TransientError
 from outbound.leases import periodic_lease
+from outbound.models import OutboundCall
+from outbound.redaction import storable
 from outbound.sweep import look_up
 from outbound.sweep import sweep as sweep_once
 
@@ -83,4 +85,13 @@ def drain_dead_letters(**_: Any) -> None:
     """Mark the rows that given-up messages speak of."""
     with periodic_lease("outbound.dead_letters", seconds=settings.OUTBOUND_LEASE_SECONDS) as ours:
         if ours:
-            drain(current_app, limit=DEAD_LETTERS, mark=mark_dead_letter)
+            drain(current_app, limit=DEAD_LETTERS, mark=mark_rows)
+
+
+@on_dead_letter("outbound.deliver_call")
+@on_dead_letter("outbound.resolve_call")
+def mark_call(letter: DeadLetter) -> None:
+    """The reason on the call's row; the row itself goes on by the sweep."""
+    reason = f"given up by {letter.queue}: {letter.reason} ({letter.count}x)"
+    calls = OutboundCall.objects.with_id(letter.kwargs.get("call_id"))
+    calls.update(dead_letter_reason=storable(reason, limit=200))

@@ -179,3 +179,11 @@ class EventNote(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} by {self.actor or 'the application'}"
+
+
+def row_id(value: object) -> uuid.UUID | None:
+    """The id of a row that somebody typed or sent; None when it is no id at all."""
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        return None

@@ -13,13 +13,13 @@ from django.db.models import F, QuerySet
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from outbound import clock, hints
-from outbound.redaction import sanitise
 from webhooks.announcements import hint_grace, process_hint
 from webhooks.envelopes import Envelope
 from webhooks.errors import BodyGone, IllegalMove, UnknownEvent
-from webhooks.models import EventNote, WebhookEvent
+from webhooks.models import EventNote, WebhookEvent, row_id
 from webhooks.sources import Source, enabled_source
 from webhooks.states import FINISHED, EventStatus
+from webhooks.sweep import mark_dead_letter
 
 __all__ = [
     "EventNote",
@@ -85,7 +85,8 @@ def _store(
         )
         for envelope in envelopes
     }
-    WebhookEvent.objects.bulk_create(rows.values(), ignore_conflicts=True)
+    # In one order, whatever the body's: two deliveries of the same events must not deadlock.
+    WebhookEvent.objects.bulk_create([rows[key] for key in sorted(rows)], ignore_conflicts=True)
     stored = [row for row in _like(rows.keys(), source) if (row.account, row.event_id) in rows]
     minted = {row.pk for row in rows.values()}
     known = [row for row in stored if row.pk not in minted]
@@ -131,15 +132,8 @@ def _count_deliveries(seen: Collection[uuid.UUID]) -> None:
 
 def find_event(*, event_id: object) -> WebhookEvent | None:
     """The event of that id of ours; None when there is none, or when it is no id at all."""
-    row_id = _row_id(event_id)
+    row_id = row_id(event_id)
     return None if row_id is None else WebhookEvent.objects.filter(pk=row_id).first()
-
-
-def _row_id(value: object) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(str(value))
-    except ValueError:
-        return None
 
 
 @transaction.atomic
@@ -165,12 +159,3 @@ def replay_event(*, event_id: object, actor: str = "", reason: str = "") -> Webh
     hints.announce_on_commit(process_hint(event.pk))
     event.refresh_from_db()
     return event
-
-
-def mark_dead_letter(*, event_ids: Collection[object], reason: str) -> int:
-    """Note on events that a message about them was given up: a suspicion, not a verdict. The
-    sweep announces them anew while they wait. Returns how many there are."""
-    row_ids = [row_id for row_id in map(_row_id, event_ids) if row_id is not None]
-    return WebhookEvent.objects.filter(pk__in=row_ids).update(
-        dead_letter_reason=sanitise(reason, limit=200), updated_at=clock.now()
-    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 import structlog
@@ -16,10 +16,11 @@ from django.db import transaction
 
 from outbound import clock, hints
 from outbound.hints import Hint
+from outbound.redaction import sanitise
 from webhooks import policy
 from webhooks.announcements import process_hint
 from webhooks.engine import decision_changes
-from webhooks.models import WebhookEvent
+from webhooks.models import WebhookEvent, row_id
 
 logger = structlog.get_logger(__name__)
 
@@ -104,3 +105,12 @@ def forget_announcements() -> None:
     lived in a worker's memory."""
     now = clock.now()
     WebhookEvent.objects.ready(now).filter(hint_at__gt=now).update(hint_at=now)
+
+
+def mark_dead_letter(*, event_ids: Collection[object], reason: str) -> int:
+    """Note on events that a message about them was given up: a suspicion, not a verdict. The
+    sweep announces them anew while they wait. Returns how many there are."""
+    pks = [pk for pk in map(row_id, event_ids) if pk is not None]
+    return WebhookEvent.objects.filter(pk__in=pks).update(
+        dead_letter_reason=sanitise(reason, limit=200), updated_at=clock.now()
+    )

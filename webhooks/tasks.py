@@ -11,9 +11,11 @@ from celery import shared_task
 from django.conf import settings
 
 from outbound import hints
+from outbound.dead_letters import DeadLetter, on_dead_letter
 from outbound.leases import periodic_lease
 from webhooks import engine
 from webhooks.announcements import process_hint
+from webhooks.sweep import mark_dead_letter
 from webhooks.sweep import sweep as sweep_once
 
 logger = structlog.get_logger(__name__)
@@ -40,3 +42,12 @@ def sweep_events(**_: Any) -> None:
     with periodic_lease("webhooks.sweep_events", seconds=settings.OUTBOUND_LEASE_SECONDS) as ours:
         if ours:
             sweep_once()
+
+
+@on_dead_letter("webhooks.process_events")
+def mark_events(letter: DeadLetter) -> None:
+    """The reason on the events' rows; the rows themselves go on by the sweep."""
+    ids = letter.kwargs.get("event_ids")
+    if isinstance(ids, list):
+        reason = f"given up by {letter.queue}: {letter.reason} ({letter.count}x)"
+        mark_dead_letter(event_ids=ids, reason=reason)

@@ -97,7 +97,7 @@ def read_header(header: str | None) -> tuple[str, list[bytes]]:
     refuses text beyond ASCII. Raises MissingSignature."""
     if not header:
         raise MissingSignature(f"the {HEADER} header is missing")
-    pairs = [item.partition("=")[::2] for item in header.split(",")]
+    pairs = [item.partition("=")[::2] for item in header.split(",") if "=" in item]
     times = [value for name, value in pairs if name == "t"]
     signatures = [value.encode("utf-8", "replace") for name, value in pairs if name == SCHEME]
     if len(times) != 1 or not signatures:
