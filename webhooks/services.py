@@ -132,8 +132,8 @@ def _count_deliveries(seen: Collection[uuid.UUID]) -> None:
 
 def find_event(*, event_id: object) -> WebhookEvent | None:
     """The event of that id of ours; None when there is none, or when it is no id at all."""
-    row_id = row_id(event_id)
-    return None if row_id is None else WebhookEvent.objects.filter(pk=row_id).first()
+    pk = row_id(event_id)
+    return None if pk is None else WebhookEvent.objects.filter(pk=pk).first()
 
 
 @transaction.atomic
