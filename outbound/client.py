@@ -6,6 +6,7 @@ Only this module imports `requests`. There is one retry layer in the product, an
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ CHUNK_BYTES = 16 * 1024
 IDLE_SECONDS = 20.0  # a connection idle for longer may be closed at the other end already
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_RETRY_AFTER = 10 * 365 * 86400.0
+HEADERS = {"User-Agent": "holdfast", "Accept": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,11 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What an adapter knows about the call it works for."""
+    """What an adapter knows about the call it works for.
+
+    `ends` (monotonic seconds) bounds the whole attempt, however many requests it takes; None:
+    each request has `timeouts.total` of its own.
+    """
 
     call_id: str
     idempotency_key: str
@@ -67,6 +73,7 @@ class CallContext:
     request_id: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
     exchange: Exchange = field(default_factory=Exchange)
+    ends: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +95,22 @@ class Response:
     body: bytes
 
     def json(self) -> Any:
-        """The parsed body. Raises ValueError when it is no JSON."""
+        """The parsed body. Raises ValueError when it is no JSON; NaN and infinities are none."""
         try:
-            return json.loads(self.body)
+            return json.loads(self.body, parse_constant=_finite, parse_float=_finite)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 
     @property
     def retry_after(self) -> float | None:
         return parse_retry_after(self.headers.get("Retry-After"), now=datetime.now(UTC))
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is no number that can be stored")
+    return value
 
 
 class HttpClient:
@@ -116,13 +130,14 @@ class HttpClient:
         exchange = context.exchange
         exchange.method, exchange.url = request.method, _without_query(request.url)
         exchange.status = exchange.reply = None
-        transfer = Transfer()
         started = time.monotonic()
+        ends = started + context.timeouts.total
+        transfer = Transfer(ends=ends if context.ends is None else min(ends, context.ends))
         try:
-            with transferring(transfer, seconds=context.timeouts.total):
+            with transferring(transfer):
                 response = self._send(request, context.timeouts, transfer)
         except (requests.RequestException, OSError) as error:
-            self._session().close()
+            self._connections().close()
             raise self._transport_error(error, transfer, context.timeouts) from error
         finally:
             exchange.duration = time.monotonic() - started
@@ -132,14 +147,14 @@ class HttpClient:
         return response
 
     def _send(self, request: Request, timeouts: Timeouts, transfer: Transfer) -> Response:
-        reply = self._session().request(
-            request.method,
-            request.url,
-            headers=dict(request.headers),
-            data=request.body or None,
-            timeout=(timeouts.connect, timeouts.read),
-            allow_redirects=False,
-            stream=True,
+        """Without a `requests.Session`: that would add cookies, read proxies and passwords from
+        the environment, and read the body of a redirect whole."""
+        headers = CaseInsensitiveDict({**HEADERS, **request.headers})
+        prepared = requests.Request(
+            request.method, request.url, headers=headers, data=request.body or None
+        ).prepare()
+        reply = self._connections().send(
+            prepared, stream=True, timeout=(timeouts.connect, timeouts.read)
         )
         try:
             transfer.status = reply.status_code
@@ -155,24 +170,17 @@ class HttpClient:
             raise
         return Response(reply.status_code, CaseInsensitiveDict(reply.headers), bytes(body))
 
-    def _session(self) -> requests.Session:
-        """This thread's session, new when the old one has been idle for long."""
+    def _connections(self) -> DeadlineAdapter:
+        """This thread's connections, new when the old ones have been idle for long."""
         local, now = self._local, time.monotonic()
-        session: requests.Session | None = getattr(local, "session", None)
-        if session is not None and now - local.used_at > IDLE_SECONDS:
-            session.close()
-            session = None
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False  # neither a .netrc nor a proxy variable changes a request
-            session.headers.clear()
-            session.headers["User-Agent"] = "holdfast"
-            session.headers["Accept"] = "application/json"
-            for prefix in ("https://", "http://"):
-                session.mount(prefix, DeadlineAdapter(max_retries=0))
-            local.session = session
+        connections: DeadlineAdapter | None = getattr(local, "connections", None)
+        if connections is not None and now - local.used_at > IDLE_SECONDS:
+            connections.close()
+            connections = None
+        if connections is None:
+            connections = local.connections = DeadlineAdapter(max_retries=0)
         local.used_at = now
-        return session
+        return connections
 
     def _transport_error(
         self, error: Exception, transfer: Transfer, timeouts: Timeouts
@@ -216,7 +224,11 @@ def check_url(url: str) -> None:
     Plain http: loopback in DEBUG or EMBEDDED, or a host in ALLOW_HTTP_PROVIDERS.
     Raises ImproperlyConfigured.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(f"a provider's address is no URL: {error}") from error
     if parts.scheme == "https" and parts.hostname:
         return
     if parts.scheme == "http" and parts.hostname:

@@ -165,16 +165,25 @@ def claim_call(
         attempt=attempt,
         token=token,
         plan=plan,
-        context=context_for(call, plan.policy, wait=wait, operation=plan.operation),
+        context=context_for(
+            call, plan.policy, operation=plan.operation, wait=wait, started=claimed_at
+        ),
         lease_ends=claimed_at + lease.total_seconds(),
     )
 
 
 def context_for(
-    call: OutboundCall, policy: Policy, *, operation: Operation, wait: float | None = None
+    call: OutboundCall,
+    policy: Policy,
+    *,
+    operation: Operation,
+    wait: float | None = None,
+    started: float | None = None,
 ) -> CallContext:
     """What the adapter may know. A wait shortens the total deadline only where a cut attempt
-    can be repeated: cutting another one would make its outcome unknown."""
+    can be repeated: cutting another one would make its outcome unknown. The deadline counts
+    from `started` (monotonic; default now): a worker that was frozen after it has claimed the
+    call has no time left to send."""
     total = policy.total_timeout
     if wait is not None and (operation.keyed or operation.reads):
         total = min(total, max(wait, policy.connect_timeout))
@@ -184,6 +193,7 @@ def context_for(
         account=call.account,
         request_id=call.request_id,
         timeouts=Timeouts(policy.connect_timeout, policy.read_timeout, total),
+        ends=(time.monotonic() if started is None else started) + total,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -21,9 +22,13 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class Transfer:
-    """One request on its way: whether bytes have left, and whether its time is up."""
+    """One request on its way: whether bytes have left, and whether its time is up.
 
-    def __init__(self) -> None:
+    `ends` is in monotonic seconds.
+    """
+
+    def __init__(self, *, ends: float) -> None:
+        self.ends = ends
         self.sent = False
         self.expired = False
         self.status: int | None = None
@@ -49,8 +54,12 @@ class Transfer:
             self._release()
 
     def about_to_send(self) -> None:
-        """Raises TimeoutError, before anything is sent, when the time is up."""
-        if self.expired and not self.sent:
+        """Raises TimeoutError, before anything is sent, when the time is up.
+
+        Looks at the clock, too: a process that was frozen wakes up before its timer does.
+        """
+        if not self.sent and (self.expired or time.monotonic() >= self.ends):
+            self.expired = True
             raise TimeoutError("no time left to send")
         self.sent = True
 
@@ -69,9 +78,9 @@ _current = threading.local()
 
 
 @contextmanager
-def transferring(transfer: Transfer, *, seconds: float) -> Iterator[None]:
-    """Requests of this thread belong to `transfer` and are cut after `seconds`."""
-    timer = threading.Timer(seconds, transfer.expire)
+def transferring(transfer: Transfer) -> Iterator[None]:
+    """Requests of this thread belong to `transfer` and are cut when its time is up."""
+    timer = threading.Timer(max(transfer.ends - time.monotonic(), 0), transfer.expire)
     timer.daemon = True
     timer.start()
     _current.transfer = transfer

@@ -1,0 +1,1 @@
+"""The outbound engine, room by room, through its public doors."""
