@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery, signals
 
@@ -16,7 +16,7 @@ class Holdfast(Celery):
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
-        return self.subclass_with_self("integrations_project.worker:HoldfastWorker")
+        return self.subclass_with_self(cast(Any, "integrations_project.worker:HoldfastWorker"))
 
 
 app = Holdfast("holdfast")

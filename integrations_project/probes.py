@@ -119,7 +119,7 @@ def migrations() -> str:
 
 @cache
 def _newest_migrations() -> frozenset[tuple[str, str]]:
-    return frozenset(MigrationLoader(None, ignore_no_initial=True).graph.leaf_nodes())
+    return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
 def broker() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from celery import bootsteps
 from celery.apps.worker import Worker
-from celery.worker.consumer import Connection, Consumer
+from celery.worker.consumer import Connection
 
 from outbound import topology
 
@@ -30,7 +30,7 @@ class DeclareTopology(bootsteps.StartStopStep):
 
     requires = (Connection,)
 
-    def start(self, consumer: Consumer) -> None:
+    def start(self, consumer: Any) -> None:
         try:
             topology.declare(consumer.app)
         except consumer.connection_errors:

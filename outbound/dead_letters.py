@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from celery import Celery
+from django.db import InterfaceError, OperationalError
 from kombu import Connection
 from kombu.message import Message
 
@@ -44,7 +45,38 @@ class Unreadable(ValueError):
     """The message is not one of ours."""
 
 
-def drain(app: Celery, *, limit: int, mark: Callable[[DeadLetter], None]) -> int:
+Mark = Callable[[DeadLetter], None]
+_marks: dict[str, Mark] = {}
+
+
+def on_dead_letter(task: str) -> Callable[[Mark], Mark]:
+    """Let a function mark the rows that a dead message of this task speaks of."""
+
+    def register(mark: Mark) -> Mark:
+        _marks[task] = mark
+        return mark
+
+    return register
+
+
+def mark_rows(letter: DeadLetter) -> None:
+    """Do what the letter's task has registered; nothing where it has not.
+
+    Raises database trouble, so that the message is kept. Any other failure is logged: its message
+    would fail again for ever, and hold up those behind it.
+    """
+    mark = _marks.get(letter.task)
+    if mark is None:
+        return
+    try:
+        mark(letter)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:  # whatever stood in the message, the row is swept all the same
+        logger.exception("dead_letter_not_marked", task=letter.task, queue=letter.queue)
+
+
+def drain(app: Celery, *, limit: int, mark: Mark) -> int:
     """Take up to `limit` dead letters, call `mark` with each, and then acknowledge it.
 
     Returns how many were taken. What cannot be read is logged and acknowledged too, without
@@ -56,18 +88,16 @@ def drain(app: Celery, *, limit: int, mark: Callable[[DeadLetter], None]) -> int
     with app.connection_for_write() as connection:
         if not is_real(connection):
             return 0
-        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2)
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=1)
         for name in names:
             taken += _drain_queue(connection, name, limit=limit - taken, mark=mark)
     return taken
 
 
-def _drain_queue(
-    connection: Connection, name: str, *, limit: int, mark: Callable[[DeadLetter], None]
-) -> int:
+def _drain_queue(connection: Connection, name: str, *, limit: int, mark: Mark) -> int:
     taken = 0
     # Closing the channel gives back the message whose `mark` failed.
-    with connection.channel() as channel:
+    with cast(Any, connection.channel()) as channel:
         (queue,) = dead_letter_queues([name])
         bound = queue.bind(channel)
         bound.declare()
@@ -79,7 +109,7 @@ def _drain_queue(
     return taken
 
 
-def _take(message: Message, queue: str, mark: Callable[[DeadLetter], None]) -> None:
+def _take(message: Message, queue: str, mark: Mark) -> None:
     try:
         letter = read(message.headers, message.body, queue=queue)
     except Unreadable as error:
@@ -135,28 +165,3 @@ def _death(deaths: object, queue: str) -> Mapping[str, Any]:
         (entry for entry in entries if isinstance(entry, Mapping) and entry.get("queue") == queue),
         {},
     )
-
-
-Mark = Callable[[DeadLetter], None]
-
-_marks: dict[str, Mark] = {}
-
-
-def on_dead_letter(task: str) -> Callable[[Mark], Mark]:
-    """Let a function note on the rows that a message of this task was given up."""
-
-    def register(mark: Mark) -> Mark:
-        _marks[task] = mark
-        return mark
-
-    return register
-
-
-def mark_rows(letter: DeadLetter) -> None:
-    """Note the dead letter where its task's rows are; log it where nobody looks after it."""
-    mark = _marks.get(letter.task)
-    logger.warning(
-        "dead_letter", task=letter.task, queue=letter.queue, reason=letter.reason, known=bool(mark)
-    )
-    if mark is not None:
-        mark(letter)

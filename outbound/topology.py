@@ -96,7 +96,7 @@ def declare(app: Celery) -> bool:
     with app.connection_for_write() as connection:
         if not is_real(connection):
             return False
-        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2)
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=1)
         with connection.channel() as channel:
             # before their sources: an at-least-once dead letter waits where its target is missing
             for queue in (*dead_letter_queues(q.name for q in working), *working):
