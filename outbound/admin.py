@@ -205,7 +205,9 @@ class OutboundCallAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundCall]:
         calls: QuerySet[OutboundCall] = super().get_queryset(request)
-        if request.resolver_match and request.resolver_match.url_name.endswith("_changelist"):
+        if request.resolver_match and (request.resolver_match.url_name or "").endswith(
+            "_changelist"
+        ):
             return calls.defer("payload", "result")
         return calls
 

@@ -21,7 +21,7 @@ def register_all() -> None:
 
 def check_adapters(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Every entry of OUTBOUND_ADAPTERS can be imported, is complete and has a sane policy."""
-    adapters = settings.OUTBOUND_ADAPTERS
+    adapters: object = settings.OUTBOUND_ADAPTERS
     if not isinstance(adapters, dict):
         return [checks.Error("OUTBOUND_ADAPTERS must be a dict", id="outbound.E001")]
     return [message for name in adapters for message in _check_entry(name)]
@@ -29,7 +29,7 @@ def check_adapters(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list
 
 def _check_entry(name: str) -> list[CheckMessage]:
     where = f"OUTBOUND_ADAPTERS[{name!r}]"
-    entry = settings.OUTBOUND_ADAPTERS[name]
+    entry: object = settings.OUTBOUND_ADAPTERS[name]
     if not isinstance(entry, dict):
         return [checks.Error(f"{where} must be a dict", id="outbound.E001")]
     unknown = sorted(entry.keys() - registry.ENTRY_KEYS)

@@ -223,10 +223,17 @@ def settle(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
     A known answer is not thrown away because the database is away for a moment: it is tried
     again until the lease ends.
     """
+    delivery = _settle_patiently(claim, outcome)
+    _log_attempt(claim, outcome, delivery)
+    if delivery is not None and delivery.decision.status in SETTLED:
+        send_settled(claim.call)
+    return delivery
+
+
+def _settle_patiently(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
     while True:
         try:
-            delivery = _settle_once(claim, outcome)
-            break
+            return _settle_once(claim, outcome)
         except DATABASE_AWAY as error:
             if connection.in_atomic_block or time.monotonic() + PAUSE_SECONDS > claim.lease_ends:
                 raise
@@ -235,10 +242,6 @@ def settle(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
             )
             connection.close()
             time.sleep(PAUSE_SECONDS)
-    _log_attempt(claim, outcome, delivery)
-    if delivery is not None and delivery.decision.status in SETTLED:
-        send_settled(claim.call)
-    return delivery
 
 
 @transaction.atomic

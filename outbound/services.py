@@ -170,7 +170,7 @@ def field_errors(error: ValidationError) -> list[FieldError]:
     ]
 
 
-def _check_text(*, idempotency_key: str | None, reference: str, account: str) -> None:
+def _check_text(*, idempotency_key: object, reference: object, account: object) -> None:
     errors = []
     if idempotency_key is not None and not (
         isinstance(idempotency_key, str)

@@ -5,6 +5,7 @@ Every change is a guarded UPDATE, so a sweep that runs twice, or late, does no h
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -49,13 +50,14 @@ def sweep(*, limit: int = BATCH, announce: Announce = hints.announce) -> Counter
     """
     done: Counter[str] = Counter()
     failures: list[Exception] = []
-    for name, step in (
-        ("leases_expired", lambda: expire_leases(limit=limit)),
-        ("out_of_time", lambda: end_out_of_time(limit=limit)),
-        ("hooks_run", lambda: run_owed_hooks(limit=limit)),
-        ("lookups_announced", lambda: announce_lookups(limit=limit, announce=announce)),
-        ("announced", lambda: announce_due(limit=limit, announce=announce)),
-    ):
+    steps: dict[str, Callable[[], int]] = {
+        "leases_expired": lambda: expire_leases(limit=limit),
+        "out_of_time": lambda: end_out_of_time(limit=limit),
+        "hooks_run": lambda: run_owed_hooks(limit=limit),
+        "lookups_announced": lambda: announce_lookups(limit=limit, announce=announce),
+        "announced": lambda: announce_due(limit=limit, announce=announce),
+    }
+    for name, step in steps.items():
         try:
             done[name] = step()
         except Exception as error:  # noqa: BLE001 - each sort stands alone; raised below
@@ -156,7 +158,7 @@ def run_owed_hooks(*, limit: int = BATCH) -> int:
 
 
 @transaction.atomic
-def _run_owed_hooks(pk: object) -> bool:
+def _run_owed_hooks(pk: uuid.UUID) -> bool:
     now = clock.now()
     call = OutboundCall.objects.select_for_update().owing_hooks(now).filter(pk=pk).first()
     return call is not None and run_settled_hooks(call, now=now)

@@ -42,20 +42,21 @@ class DeliveryTask(Task):  # type: ignore[type-arg]
     max_retries = None
     acks_late = True
 
-    def retry(self, *args: Any, countdown: float | None = None, **kwargs: Any) -> Any:
-        error = kwargs.get("exc")
-        planned = error.hint_in if isinstance(error, TransientError) else None
-        seconds = (countdown or 0) if planned is None else planned
+    def retry(self, *args: Any, **kwargs: Any) -> Any:
+        error, seconds = kwargs.get("exc"), kwargs.pop("countdown", None) or 0
+        if isinstance(error, TransientError) and error.hint_in is not None:
+            seconds = error.hint_in
+        # a countdown between 0 and 1 is an error in Celery 5.7
+        kwargs["countdown"] = max(math.ceil(seconds), 1)
         try:
-            # a countdown between 0 and 1 is an error in Celery 5.7
-            return super().retry(*args, countdown=max(math.ceil(seconds), 1), **kwargs)
+            return super().retry(*args, **kwargs)
         except Reject as rejected:
-            logger.warning("retry_hint_lost", task=self.name, error=type(rejected.reason).__name__)
+            logger.warning("retry_hint_lost", task=self.name, why=type(rejected.args[0]).__name__)
             raise Ignore from rejected
 
 
-@shared_task(bind=True, base=DeliveryTask, name="outbound.deliver_call")
-def deliver_call(self: DeliveryTask, *, call_id: str, **_: Any) -> None:
+@shared_task(base=DeliveryTask, name="outbound.deliver_call")
+def deliver_call(*, call_id: str, **_: Any) -> None:
     """Make one attempt at a call, if it is due."""
     try:
         delivery = engine.deliver(call_id)
