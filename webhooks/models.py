@@ -51,6 +51,13 @@ class EventQuerySet(models.QuerySet["WebhookEvent"]):
             **changes,
         )
 
+    def with_id(self, value: object) -> Self:
+        """The event of that id of ours; none when there is none, or when it is no id at all."""
+        try:
+            return self.filter(pk=uuid.UUID(str(value)))
+        except ValueError:
+            return self.none()
+
     def waiting(self) -> Self:
         """Events that wait for their handlers."""
         return self.filter(status__in=WAITING)
@@ -180,11 +187,3 @@ class EventNote(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} by {self.actor or 'the application'}"
-
-
-def row_id(value: object) -> uuid.UUID | None:
-    """The id of a row that somebody typed or sent; None when it is no id at all."""
-    try:
-        return uuid.UUID(str(value))
-    except ValueError:
-        return None

@@ -16,7 +16,7 @@ from outbound import clock, hints
 from webhooks.announcements import hint_grace, process_hint
 from webhooks.envelopes import Envelope
 from webhooks.errors import BodyGone, IllegalMove, UnknownEvent
-from webhooks.models import EventNote, WebhookEvent, row_id
+from webhooks.models import EventNote, WebhookEvent
 from webhooks.sources import Source, enabled_source
 from webhooks.states import FINISHED, EventStatus
 from webhooks.sweep import mark_dead_letter
@@ -132,8 +132,7 @@ def _count_deliveries(seen: Collection[uuid.UUID]) -> None:
 
 def find_event(*, event_id: object) -> WebhookEvent | None:
     """The event of that id of ours; None when there is none, or when it is no id at all."""
-    pk = row_id(event_id)
-    return None if pk is None else WebhookEvent.objects.filter(pk=pk).first()
+    return WebhookEvent.objects.with_id(event_id).first()
 
 
 @transaction.atomic

@@ -16,11 +16,11 @@ from django.db import transaction
 
 from outbound import clock, hints
 from outbound.hints import Hint
-from outbound.redaction import sanitise
+from outbound.redaction import storable
 from webhooks import policy
 from webhooks.announcements import process_hint
 from webhooks.engine import decision_changes
-from webhooks.models import WebhookEvent, row_id
+from webhooks.models import WebhookEvent
 
 logger = structlog.get_logger(__name__)
 
@@ -110,7 +110,8 @@ def forget_announcements() -> None:
 def mark_dead_letter(*, event_ids: Collection[object], reason: str) -> int:
     """Note on events that a message about them was given up: a suspicion, not a verdict. The
     sweep announces them anew while they wait. Returns how many there are."""
-    pks = [pk for pk in map(row_id, event_ids) if pk is not None]
-    return WebhookEvent.objects.filter(pk__in=pks).update(
-        dead_letter_reason=sanitise(reason, limit=200), updated_at=clock.now()
+    now, reason = clock.now(), storable(reason, limit=200)
+    return sum(
+        WebhookEvent.objects.with_id(event_id).update(dead_letter_reason=reason, updated_at=now)
+        for event_id in event_ids
     )
