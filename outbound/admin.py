@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from outbound import registry, services
-from outbound.admin_pages import DASH, ReadOnlyAdmin, ReadOnlyInline, RowAction, as_uuid, badge
+from outbound.admin_pages import (
+    DASH,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    RowAction,
+    as_uuid,
+    badge,
+    document,
+)
 from outbound.errors import CallRefused
 from outbound.models import CallAttempt, CallNote, OutboundCall
 from outbound.redaction import HIDDEN, visible
@@ -265,12 +271,3 @@ def _redacted(call: OutboundCall, content: Any) -> Any:
     except (CallRefused, ImproperlyConfigured):  # the adapter is gone; the page must still open
         return HIDDEN
     return None if content is None else visible(content, allowed)
-
-
-def document(content: Any) -> SafeString:
-    """A small JSON document, for reading."""
-    if content is None:
-        return format_html(DASH)
-    return format_html(
-        '<pre class="hf-document">{}</pre>', json.dumps(content, indent=1, ensure_ascii=False)
-    )

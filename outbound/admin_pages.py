@@ -6,6 +6,7 @@ and says what was done and what was skipped.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -204,3 +205,12 @@ def as_uuid(text: str) -> str | None:
         return str(uuid.UUID(text.strip()))
     except ValueError:
         return None
+
+
+def document(content: Any) -> SafeString:
+    """A small JSON document, for reading."""
+    if content is None:
+        return format_html("{}", DASH)
+    return format_html(
+        '<pre class="hf-document">{}</pre>', json.dumps(content, indent=1, ensure_ascii=False)
+    )
