@@ -12,6 +12,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 
+from integrations_project import error_reports
 from outbound.client import check_url
 
 ENVIRONMENT = "integrations_project.E001"
@@ -22,6 +23,7 @@ UNCONFIRMED = "integrations_project.E005"
 NO_ENCRYPTION_KEY = "integrations_project.E006"
 BAD_ENCRYPTION_KEY = "integrations_project.E007"
 PROVIDER_ADDRESS = "integrations_project.E008"
+ERROR_REPORTS = "integrations_project.E009"
 EMBEDDED_AND_BROKER = "integrations_project.W001"
 NO_HOSTS = "integrations_project.W002"
 
@@ -109,8 +111,8 @@ def _delivery() -> Iterator[CheckMessage]:
 
 
 def check_addresses(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Providers are called over https, and somebody can call us."""
-    return [*_providers(), *_hosts()]
+    """Providers are called over https, error reports go somewhere, and somebody can call us."""
+    return [*_providers(), *_error_reports(), *_hosts()]
 
 
 def _providers() -> Iterator[CheckMessage]:
@@ -122,6 +124,11 @@ def _providers() -> Iterator[CheckMessage]:
             check_url(address)
         except ImproperlyConfigured as error:
             yield Error(f"{name.upper()}_API_BASE: {error}", id=PROVIDER_ADDRESS)
+
+
+def _error_reports() -> Iterator[CheckMessage]:
+    if settings.SENTRY_DSN and not error_reports.is_valid(settings.SENTRY_DSN):
+        yield Error("SENTRY_DSN is no DSN: https://key@host/project", id=ERROR_REPORTS)
 
 
 def _hosts() -> Iterator[CheckMessage]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from integrations_project.environment import SHOWN, Environment
+from integrations_project.environment import Environment, scheme_of
 
 POSTGRESQL = ("postgres", "postgresql")
 CHECKOUT_SECONDS = 3  # a request that gets no connection by then answers 503
@@ -27,7 +27,7 @@ def database(
     if detail:
         env.refuse("DATABASE_URL", detail)
         return {}
-    if url.partition(":")[0] in POSTGRESQL:
+    if scheme_of(url) in POSTGRESQL:
         return _postgresql(parse(url), connections)
     entry = _sqlite(parse(url))
     if entry["NAME"] != IN_MEMORY:
@@ -39,9 +39,9 @@ def database(
 
 
 def _problem(url: str) -> str:
-    scheme = url.partition(":")[0]
+    scheme = scheme_of(url)
     if scheme not in ("sqlite", *POSTGRESQL):
-        return f"must begin with postgres:// or sqlite:///, not {scheme[:SHOWN]!r}"
+        return f"must begin with postgres:// or sqlite:///, not {scheme!r}"
     if url == f"sqlite://{IN_MEMORY}":
         return ""
     try:

@@ -14,6 +14,7 @@ FLAGS = {
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
 SHOWN = 40  # characters of a wrong value in its error
+IN_MEMORY = "memory://localhost//"
 SHORTEST_SECRET = 8  # a shorter one may be a word that turns up anywhere
 
 
@@ -76,10 +77,10 @@ class Environment:
         return default if found is None else found
 
     def optional_flag(self, name: str) -> bool | None:
-        value = self.text(name).lower()
-        if value and value not in FLAGS:
+        value = self.text(name)
+        if value and value.lower() not in FLAGS:
             self.refuse(name, f"must be 1 or 0, not {value[:SHOWN]!r}")
-        return FLAGS.get(value)
+        return FLAGS.get(value.lower())
 
     def choice(self, name: str, choices: Collection[str], *, default: str) -> str:
         value = self.text(name, default)
@@ -139,7 +140,14 @@ class Environment:
         if detail:
             self.refuse(name, detail)
             return default
-        return value
+        # kombu warns about a URL without a host, also where a host means nothing
+        return IN_MEMORY if value.startswith("memory:") else value
+
+
+def scheme_of(url: str) -> str:
+    """What stands before ://, to be shown; empty where nothing does, and it could be anything."""
+    scheme, separator, _ = url.partition("://")
+    return scheme[:SHOWN] if separator else ""
 
 
 def _split(text: str) -> list[str]:
@@ -181,9 +189,9 @@ def _http_url_problem(value: str) -> str:
 
 
 def _broker_url_problem(value: str) -> str:
-    scheme = value.strip().partition(":")[0]
+    scheme = scheme_of(value.strip())
     if scheme not in ("memory", "amqp", "amqps"):
-        return f"must begin with amqp://, amqps:// or memory://, not {scheme[:SHOWN]!r}"
+        return f"must begin with amqp://, amqps:// or memory://, not {scheme!r}"
     try:
         _ = urlsplit(value.strip()).port
     except ValueError:

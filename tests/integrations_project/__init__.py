@@ -1,0 +1,1 @@
+"""The wiring: settings, checks, processes that refuse to start, logs, reports, probes."""
