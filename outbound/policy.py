@@ -45,10 +45,12 @@ READ_POLICY: Mapping[str, Any] = {"schedule": (0.5, 1.0), "age_limit": 15.0}
 """Reads are made while somebody waits: three tries inside fifteen seconds."""
 
 
-def build_policy(*overrides: Mapping[str, Any]) -> Policy:
+def build_policy(*overrides: Any) -> Policy:
     """A policy from settings, later overrides winning. Raises ImproperlyConfigured."""
     merged: dict[str, Any] = {}
     for override in overrides:
+        if not isinstance(override, Mapping):
+            raise ImproperlyConfigured(f"a policy must be a dict, not {override!r}")
         merged.update(override)
     unknown = merged.keys() - {f.name for f in fields(Policy)}
     if unknown:
@@ -60,6 +62,13 @@ def build_policy(*overrides: Mapping[str, Any]) -> Policy:
     if "schedule" in merged:
         merged["schedule"] = tuple(merged["schedule"])
     policy = Policy(**merged)
+    _check_bounds(policy)
+    return policy
+
+
+def _check_bounds(policy: Policy) -> None:
+    if policy.connect_timeout <= 0:
+        raise ImproperlyConfigured("policy setting connect_timeout must be above 0")
     if not policy.connect_timeout < policy.read_timeout < policy.total_timeout:
         raise ImproperlyConfigured(
             "timeouts must be in the order connect_timeout < read_timeout < total_timeout, got "
@@ -72,7 +81,6 @@ def build_policy(*overrides: Mapping[str, Any]) -> Policy:
         )
     if policy.jitter >= 1:
         raise ImproperlyConfigured("policy setting 'jitter' must be below 1")
-    return policy
 
 
 def _is_duration(value: object) -> bool:
@@ -124,9 +132,10 @@ def decide(policy: Policy, standing: Standing, error: DeliveryError | None) -> D
     if error is None:
         return Decision(CallStatus.SUCCEEDED, "the provider accepted it")
     if isinstance(error, PermanentError):
-        if standing.effect_possible_before and not error.conclusive:
+        earlier = standing.effect_possible_before and not error.conclusive
+        if not standing.reads and (error.effect_possible or earlier):
             return Decision(
-                CallStatus.UNKNOWN, "refused, but an earlier attempt may have worked", standing.now
+                CallStatus.UNKNOWN, "refused, but an attempt may have worked", standing.now
             )
         return Decision(CallStatus.FAILED, "the provider refused it for good")
     if not isinstance(error, TransientError):
