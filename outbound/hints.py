@@ -107,7 +107,8 @@ def reaches_workers() -> bool:
 
 
 def announce(hint: Hint) -> None:
-    """Publish soon, from the daemon thread. Never blocks, never raises."""
+    """Publish soon, from the daemon thread, if that can reach a worker. Never blocks, never
+    raises."""
     if reaches_workers():
         _publisher.put(hint)
 

@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -42,11 +43,12 @@ RESOLVE_TASK = "outbound.resolve_call"
 Announce = Callable[[Hint], None]
 
 
-def sweep(*, limit: int = BATCH, announce: Announce = hints.announce) -> Counter[str]:
+def sweep(*, limit: int = BATCH, announce: Announce | None = None) -> Counter[str]:
     """Everything that is overdue, at most `limit` rows of each sort. Returns counts by sort.
 
-    One sort that fails does not keep the others from being done; what failed is raised at the
-    end, together.
+    Without `announce`, hints are published where they can reach a worker; in the embedded form
+    it is the dispatcher that announces. One sort that fails does not keep the others from being
+    done; what failed is raised at the end, together.
     """
     done: Counter[str] = Counter()
     failures: list[Exception] = []
@@ -54,9 +56,12 @@ def sweep(*, limit: int = BATCH, announce: Announce = hints.announce) -> Counter
         "leases_expired": lambda: expire_leases(limit=limit),
         "out_of_time": lambda: end_out_of_time(limit=limit),
         "hooks_run": lambda: run_owed_hooks(limit=limit),
-        "lookups_announced": lambda: announce_lookups(limit=limit, announce=announce),
-        "announced": lambda: announce_due(limit=limit, announce=announce),
     }
+    if announce is None and hints.reaches_workers():
+        announce = hints.announce
+    if announce is not None:
+        steps["lookups_announced"] = partial(announce_lookups, limit=limit, announce=announce)
+        steps["announced"] = partial(announce_calls, limit=limit, announce=announce)
     for name, step in steps.items():
         try:
             done[name] = step()
@@ -164,7 +169,14 @@ def _run_owed_hooks(pk: uuid.UUID) -> bool:
     return call is not None and run_settled_hooks(call, now=now)
 
 
-def announce_due(*, limit: int = BATCH, announce: Announce = hints.announce) -> int:
+def announce_due(*, limit: int, announce: Announce) -> int:
+    """Everything that a worker could do now, at most `limit` rows; what the embedded dispatcher
+    feeds from. Returns how many were announced."""
+    announced = announce_calls(limit=limit, announce=announce)
+    return announced + announce_lookups(limit=limit - announced, announce=announce)
+
+
+def announce_calls(*, limit: int = BATCH, announce: Announce) -> int:
     """Say again which calls are due and that nobody took. `hint_at` moves on with it, so that a
     long queue is not announced over and over."""
     now = clock.now()
@@ -185,7 +197,7 @@ def forget_announcements() -> None:
     OutboundCall.objects.waiting().filter(due_at__lte=now, hint_at__gt=now).update(hint_at=now)
 
 
-def announce_lookups(*, limit: int = BATCH, announce: Announce = hints.announce) -> int:
+def announce_lookups(*, limit: int = BATCH, announce: Announce) -> int:
     """UNKNOWN calls whose adapter can look them up, when the next look-up is due."""
     now = clock.now()
     due = OutboundCall.objects.unknown().filter(due_at__lte=now).order_by("due_at")

@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -29,18 +30,22 @@ BATCH = 500
 Announce = Callable[[Hint], None]
 
 
-def sweep(*, limit: int = BATCH, announce: Announce = hints.announce) -> Counter[str]:
+def sweep(*, limit: int = BATCH, announce: Announce | None = None) -> Counter[str]:
     """Everything that is overdue, at most `limit` rows of each sort. Returns counts by sort.
 
-    One sort that fails does not keep the other from being done; what failed is raised at the
-    end, together.
+    Without `announce`, hints are published where they can reach a worker; in the embedded form
+    it is the dispatcher that announces. One sort that fails does not keep the other from being
+    done; what failed is raised at the end, together.
     """
     done: Counter[str] = Counter()
     failures: list[Exception] = []
     steps: dict[str, Callable[[], int]] = {
         "leases_expired": lambda: expire_leases(limit=limit),
-        "announced": lambda: announce_due(limit=limit, announce=announce),
     }
+    if announce is None and hints.reaches_workers():
+        announce = hints.announce
+    if announce is not None:
+        steps["announced"] = partial(announce_due, limit=limit, announce=announce)
     for name, step in steps.items():
         try:
             done[name] = step()
@@ -86,7 +91,7 @@ def _expire_lease(pk: uuid.UUID) -> bool:
     return True
 
 
-def announce_due(*, limit: int = BATCH, announce: Announce = hints.announce) -> int:
+def announce_due(*, limit: int = BATCH, announce: Announce) -> int:
     """Say again which events are due and that nobody took. `hint_at` moves on with it, so that
     a long queue is not announced over and over. Returns how many were announced."""
     now = clock.now()
