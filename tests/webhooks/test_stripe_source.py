@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import stripe
 import time_machine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.webhooks.deliveries import OLD_SECRET, SECRET, digest, signature, stripe_body
@@ -247,6 +247,7 @@ def part() -> st.SearchStrategy[str]:
     return st.one_of(st.builds("{}={}".format, name, value), st.text(max_size=10))
 
 
+@settings(deadline=None)
 @given(st.lists(part(), max_size=8).map(",".join))
 def test_any_header_ends_in_a_refusal_or_in_a_proof(header: str) -> None:
     """Whatever comes: a refusal by name, or a header that Stripe's own library accepts too."""
@@ -258,6 +259,7 @@ def test_any_header_ends_in_a_refusal_or_in_a_proof(header: str) -> None:
         assert stripe.WebhookSignature.verify_header(BODY.decode(), header, SECRET, tolerance=300)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused(header: str) -> None:
     """The header's reader raises nothing else."""
@@ -269,6 +271,7 @@ def test_any_text_is_read_or_refused(header: str) -> None:
     assert signatures
 
 
+@settings(deadline=None)
 @given(st.binary(), st.binary())
 def test_a_body_has_its_own_signature(body: bytes, other: bytes) -> None:
     """A signature proves the bytes it was made for, and no others."""
@@ -279,6 +282,7 @@ def test_a_body_has_its_own_signature(body: bytes, other: bytes) -> None:
             matching_secret(other, header, secrets=[SECRET], now=NOW)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     """The parser raises MalformedBody, and nothing else."""
@@ -295,6 +299,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["id", "type", "created", "account", "livemode", "data", "x"]),
