@@ -1,0 +1,1 @@
+"""What money means to us: customers, payments and refunds."""
