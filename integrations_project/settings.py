@@ -127,6 +127,8 @@ LOGGING = logging_config(log_format=LOG_FORMAT, level=LOG_LEVEL)
 SENTRY_DSN = env.secret("SENTRY_DSN")
 
 CELERY_BROKER_URL = env.broker_url("CELERY_BROKER_URL", default="memory://")
+# Celery looks into the environment by itself, and past what was made of the variable here.
+CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 # A broker inside the worker's own process; its dispatcher reads the rows.
 EMBEDDED_BROKER = CELERY_BROKER_URL.startswith("memory:")
 _embedded = env.optional_flag("EMBEDDED")
