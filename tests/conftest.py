@@ -1,0 +1,33 @@
+"""The session's database: a real one on disk, that threads and child processes see as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+from django.db.backends.postgresql.base import DatabaseWrapper
+from pytest_django import DjangoDbBlocker
+
+from tests.services.discovery import Services
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """Django's own choices are an in-memory database, and another name than DATABASE_URL has."""
+    settings = connections["default"].settings_dict
+    settings["TEST"]["NAME"] = str(settings["NAME"])
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_db_setup: None, services: Services, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """PostgreSQL drops no database that somebody uses: end what tests left connected."""
+    yield
+    with django_db_blocker.unblock():
+        database = connections["default"]
+        if isinstance(database, DatabaseWrapper):
+            database.close()
+            database.close_pool()
+            services.postgres.get().disconnect(database.settings_dict["NAME"])

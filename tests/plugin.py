@@ -1,0 +1,106 @@
+"""What a session of tests needs before the settings are read: its environment and its database.
+
+`-p tests.plugin` loads it before pytest-django imports the settings.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.services.discovery import Services, services_key
+from tests.services.environment import kept, project_environment, sqlite_url
+from tests.services.missing import ServiceMissing
+
+pytest_plugins = ["tests.services.fixtures"]
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+missing_key = pytest.StashKey[str]()
+elsewhere_key = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("holdfast").addoption(
+        "--database",
+        choices=(SQLITE, POSTGRESQL),
+        default=SQLITE,
+        help="the tests' own database; with postgresql, what is marked for it runs, and no more",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Set the environment. Nothing of the developer's own set-up stays in it."""
+    services = early_config.stash[services_key] = Services(dict(os.environ))
+    early_config.add_cleanup(services.close)
+    state = Path(tempfile.mkdtemp(prefix="holdfast-tests-"))
+    early_config.add_cleanup(lambda: shutil.rmtree(state, ignore_errors=True))
+    environment = kept(os.environ)
+    environment |= project_environment(state=state, database_url=_database(early_config, state))
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def _database(config: pytest.Config, state: Path) -> str:
+    """The URL of the session's database, which pytest-django creates and drops. A file, for child
+    processes and threads must see it too."""
+    options = config.known_args_namespace
+    only_asking = options.help or options.version or options.collectonly
+    if options.database == POSTGRESQL and not only_asking:
+        services = config.stash[services_key]
+        try:
+            server = services.postgres.get()
+        except ServiceMissing as missing:
+            if services.required:
+                raise pytest.UsageError(f"--database=postgresql, but {missing}") from None
+            config.stash[missing_key] = str(missing)
+        else:
+            name = server.new_name()
+            config.add_cleanup(lambda: server.drop_database(name))
+            return server.url(name)
+    return sqlite_url(state / "tests.sqlite3")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what belongs to this session's database; the rest runs in the other session."""
+    database = config.getoption("database")
+    here = [item for item in items if _runs_on(database, item)]
+    elsewhere = [item for item in items if item not in set(here)]
+    config.hook.pytest_deselected(items=elsewhere)
+    config.stash[elsewhere_key] = len(elsewhere)
+    items[:] = here
+    if missing_key in config.stash:
+        skip = pytest.mark.skip(reason=config.stash[missing_key])
+        for item in items:
+            item.add_marker(skip)
+
+
+def _runs_on(database: str, item: pytest.Item) -> bool:
+    only_postgresql = item.get_closest_marker(POSTGRESQL) is not None
+    if database == SQLITE:
+        return not only_postgresql
+    return only_postgresql or item.get_closest_marker("both_databases") is not None
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"database: {config.getoption('database')}"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say which servers took part, and what this session left to the other one."""
+    lines = config.stash[services_key].report()
+    elsewhere = config.stash.get(elsewhere_key, 0)
+    if elsewhere and config.getoption("database") == SQLITE:
+        lines.append(f"{elsewhere} tests need --database=postgresql")
+    if lines:
+        terminalreporter.section("services")
+        for line in lines:
+            terminalreporter.line(line)

@@ -1,0 +1,1 @@
+"""Real servers for the tests: found, or started for one session on their own ports."""
