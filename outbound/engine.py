@@ -17,12 +17,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import DateTimeField, F, Value
 from django.db.models.functions import Coalesce
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from outbound import clock, registry
 from outbound.adapters import Adapter, Operation, Reply
 from outbound.client import CallContext, Timeouts
-from outbound.errors import CallRefused, DeliveryError, RateLimited, TransientError
+from outbound.errors import AdapterBug, CallRefused, DeliveryError, RateLimited, TransientError
 from outbound.fields import canonical_json
 from outbound.models import CallAttempt, OutboundCall
 from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
@@ -37,6 +37,7 @@ PARK_SECONDS = 60.0
 PAUSE_SECONDS = 0.5  # between two tries to settle while the database is away
 HOOK_SCHEDULE = (5, 30, 120, 600, 3600)
 DATABASE_AWAY = (OperationalError, InterfaceError)
+ENCRYPTED = ("payload", "result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +81,35 @@ def deliver(
     """Make one attempt at a call if it is due and nobody else has it; None otherwise.
 
     `wait` shortens the attempt to the seconds that somebody is ready to wait for it.
-    Anticipated failures are settled and returned. What is raised is a bug, or the database is
-    away: the row is left to the sweep.
+    Anticipated failures are settled and returned. Otherwise the row is left to the sweep: raises
+    AdapterBug, or DATABASE_AWAY.
     """
     plan = gate(call_id)
     claim = claim_call(call_id, plan, trigger=trigger, wait=wait) if plan else None
-    return settle(claim, call_provider(claim)) if claim else None
+    if claim is None:
+        return None
+    try:
+        outcome = call_provider(claim)
+    except Exception as bug:  # noqa: BLE001 - raised again, without a text that may quote
+        what = f"{type(bug).__name__} in {claim.call.adapter}.{claim.call.operation}"
+        raise AdapterBug(what).with_traceback(bug.__traceback__) from None
+    return settle(claim, outcome)
 
 
 def gate(call_id: str | uuid.UUID) -> Plan | None:
     """May it run now, here? None when it is not due, or when it had to be parked."""
-    call = OutboundCall.objects.ready(clock.now()).filter(pk=call_id).first()
-    if call is None:
-        return None
+    ready = OutboundCall.objects.ready(clock.now()).filter(pk=call_id)
     try:
-        return plan_for(call)
+        call = ready.first()
+        if call is None:
+            return None
+        plan = plan_for(call)
+        load_payload(call, plan.operation)
     except (ImproperlyConfigured, CallRefused) as error:
-        park(call, seconds=PARK_SECONDS, why=f"cannot be sent from here: {error}")
+        for call in ready.defer(*ENCRYPTED):
+            park(call, seconds=PARK_SECONDS, why=f"cannot be sent from here: {error}")
         return None
+    return plan
 
 
 def plan_for(call: OutboundCall) -> Plan:
@@ -158,6 +170,7 @@ def claim_call(
             idempotency_key=call.idempotency_key,
             started_at=now,
             worker=worker_name(),
+            effect_possible=not plan.operation.reads,
             request_summary=visible(call.payload, plan.adapter.visible_fields),
         )
     return Claim(
@@ -209,11 +222,24 @@ def call_provider(claim: Claim) -> Reply | DeliveryError:
         return claim.plan.adapter.perform(claim.call.operation, payload, claim.context)
     except DeliveryError as error:
         return error
+    except ImproperlyConfigured as error:  # the client refuses an address before it sends
+        return TransientError(
+            f"cannot be sent from here: {error}",
+            http_status=500,
+            effect_possible=bool(claim.context.exchange.method),
+        )
 
 
 def load_payload(call: OutboundCall, operation: Operation) -> BaseModel:
-    """The payload as the operation's model, read back from the row."""
-    return operation.payload_model.model_validate_json(canonical_json(call.payload))
+    """The payload as the operation's model, read back from the row. Raises CallRefused when it
+    does not fit, as may be when code of another version has stored it."""
+    try:
+        return operation.payload_model.model_validate_json(canonical_json(call.payload))
+    except ValidationError as error:
+        wrong = sorted({str(found["loc"][0]) for found in error.errors() if found["loc"]})
+        raise CallRefused(
+            f"the stored payload does not fit {operation.name}: {', '.join(wrong)}"
+        ) from None
 
 
 def settle(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
@@ -388,9 +414,9 @@ def run_settled_hooks(call: OutboundCall, *, now: datetime) -> bool:
         with transaction.atomic():
             for hook in hooks:
                 hook(call)
-    except DATABASE_AWAY:
-        raise
     except Exception as error:
+        if connection.needs_rollback:  # not the hook: the savepoint is gone with the connection
+            raise
         logger.exception("hook_failed", call_id=str(call.pk), adapter=call.adapter)
         wait = HOOK_SCHEDULE[min(call.hook_attempts, len(HOOK_SCHEDULE) - 1)]
         changes = {

@@ -119,6 +119,11 @@ class PermanentError(DeliveryError):
         self.conclusive = conclusive
 
 
+class AdapterBug(RuntimeError):
+    """An adapter raised what nobody foresaw. It has the traceback and the type's name, but not the
+    text, which may quote the payload."""
+
+
 class CallRefused(ValueError):
     """The caller asked for something that cannot be done."""
 

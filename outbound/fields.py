@@ -38,6 +38,15 @@ def cipher() -> MultiFernet:
     return _cipher(keys)
 
 
+def _decrypt(token: bytes) -> bytes:
+    try:
+        return cipher().decrypt(token)
+    except InvalidToken as error:
+        raise ImproperlyConfigured(
+            "a stored value cannot be read with any of FIELD_ENCRYPTION_KEYS"
+        ) from error
+
+
 def needs_rotation(token: bytes) -> bool:
     """Whether `token` was made with another key than the first one."""
     try:
@@ -60,7 +69,7 @@ class EncryptedBinaryField(models.BinaryField):  # type: ignore[type-arg]
         return None if value is None else cipher().encrypt(self.to_bytes(value))
 
     def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Any:
-        return None if value is None else self.from_bytes(cipher().decrypt(bytes(value)))
+        return None if value is None else self.from_bytes(_decrypt(bytes(value)))
 
     def to_bytes(self, value: Any) -> bytes:
         return bytes(value)

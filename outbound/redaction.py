@@ -37,6 +37,7 @@ _PATTERNS = (
     (re.compile(r"(?:sk|rk|pk)_(?:test|live)_[\w*]+|whsec_[\w+/=]+"), HIDDEN),
     (re.compile(r"_secret_\w+"), HIDDEN),
     (re.compile(r"[^\s<>\"'(),:;@\[\]\\/]{1,64}@[\w-]+(?:\.[\w-]+)+"), HIDDEN),  # e-mail
+    (re.compile(r"^(DETAIL|CONTEXT):.*", re.M), rf"\1: {HIDDEN}"),  # PostgreSQL quotes whole rows
     (re.compile(r"\+\d[\d ().-]{6,18}\d"), HIDDEN),  # telephone numbers
     (re.compile(r"(?<![\w-])(?<!\d\.)(?:\d[ -]?){12,18}\d(?![\w-]|\.\d)"), HIDDEN),  # cards
     (_UNSTORABLE, "\N{REPLACEMENT CHARACTER}"),

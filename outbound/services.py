@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +31,7 @@ from outbound.errors import (
     ReasonRequired,
     TransientError,
 )
+from outbound.fields import canonical_json
 from outbound.hints import Hint
 from outbound.ids import uuid7
 from outbound.models import CallAttempt, CallNote, OutboundCall
@@ -85,7 +87,14 @@ def enqueue_call(
     """
     spec = registry.operation_of(adapter, operation)
     document = validate_payload(spec, payload)
-    _check_text(idempotency_key=idempotency_key, reference=reference, account=account)
+    request_id = current_request_id() if request_id is None else request_id
+    _check_key(idempotency_key)
+    _check_text(
+        reference=(reference, 255),
+        account=(account, 100),
+        request_id=(request_id, 128),
+        created_by=(created_by, 150),
+    )
     policy = registry.policy_for(adapter, operation)
     now = clock.now()
     due_at = max(not_before, now) if not_before else now
@@ -104,8 +113,8 @@ def enqueue_call(
         hint_at=due_at + (_hint_grace(inline=inline) if due_at <= now else timedelta(0)),
         deadline_at=due_at + timedelta(seconds=policy.age_limit),
         reference=reference,
-        request_id=(current_request_id() if request_id is None else request_id)[:128],
-        created_by=created_by[:150],
+        request_id=request_id,
+        created_by=created_by,
         created_at=now,
         updated_at=now,
     )
@@ -129,7 +138,9 @@ def _hint_grace(*, inline: bool) -> timedelta:
 
 
 def _insert_or_find(call: OutboundCall) -> OutboundCall | None:
-    """Insert, and let the unique constraint decide; the existing call when it was there."""
+    """Insert, and let the unique constraint decide; the existing call when it was there.
+
+    Compared as they are stored, for to Python 1, 1.0 and True are equal."""
     try:
         with transaction.atomic():
             call.save(force_insert=True)
@@ -139,7 +150,8 @@ def _insert_or_find(call: OutboundCall) -> OutboundCall | None:
         ).first()
         if existing is None:
             raise KeyReused("this idempotency key belongs to another call") from None
-        if (existing.operation, existing.payload) != (call.operation, call.payload):
+        same = canonical_json(existing.payload) == canonical_json(call.payload)
+        if existing.operation != call.operation or not same:
             raise KeyReused(
                 "this idempotency key was used with another operation or payload"
             ) from None
@@ -155,7 +167,11 @@ def validate_payload(spec: Operation, payload: Mapping[str, Any] | BaseModel) ->
         )
     except ValidationError as error:
         raise InvalidPayload(field_errors(error)) from error
-    document: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
+    try:
+        document: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
+        canonical_json(document)
+    except ValueError as error:  # NaN, an endless number, a type that JSON has not
+        raise InvalidPayload([FieldError("", "must consist of plain JSON values")]) from error
     return document
 
 
@@ -170,19 +186,22 @@ def field_errors(error: ValidationError) -> list[FieldError]:
     ]
 
 
-def _check_text(*, idempotency_key: object, reference: object, account: object) -> None:
-    errors = []
-    if idempotency_key is not None and not (
-        isinstance(idempotency_key, str)
-        and 1 <= len(idempotency_key) <= MAX_KEY_LENGTH
-        and all("!" <= c <= "~" for c in idempotency_key)
+def _check_key(key: object) -> None:
+    if key is not None and not (
+        isinstance(key, str)
+        and 1 <= len(key) <= MAX_KEY_LENGTH
+        and all("!" <= character <= "~" for character in key)
     ):
-        errors.append(FieldError("/idempotency_key", "must be 1 to 255 visible ASCII characters"))
-    for name, value, limit in (("reference", reference, 255), ("account", account, 100)):
-        if not isinstance(value, str) or len(value) > limit or not _storable(value):
-            errors.append(
-                FieldError(f"/{name}", f"must be text of at most {limit} characters, without NUL")
-            )
+        detail = f"must be 1 to {MAX_KEY_LENGTH} visible ASCII characters"
+        raise InvalidPayload([FieldError("/idempotency_key", detail)])
+
+
+def _check_text(**texts: tuple[object, int]) -> None:
+    errors = [
+        FieldError(f"/{name}", f"must be text of at most {limit} characters, without NUL")
+        for name, (value, limit) in texts.items()
+        if not isinstance(value, str) or len(value) > limit or not _storable(value)
+    ]
     if errors:
         raise InvalidPayload(errors)
 
@@ -203,8 +222,7 @@ def deliver_now(*, call: OutboundCall, wait: float) -> OutboundCall:
     Must not be called inside a transaction: the call would not be committed yet, and no
     transaction may be held during a call. Raises RuntimeError then.
     """
-    if connection.in_atomic_block:
-        raise RuntimeError("deliver_now must be called after the transaction has committed")
+    _refuse_transaction()
     ends = time.monotonic() + wait
     try:
         engine.deliver(call.pk, trigger=AttemptTrigger.INLINE, wait=wait)
@@ -220,6 +238,11 @@ def deliver_now(*, call: OutboundCall, wait: float) -> OutboundCall:
     return call
 
 
+def _refuse_transaction() -> None:
+    if connection.in_atomic_block:
+        raise RuntimeError("a call is made after the transaction has committed, never inside one")
+
+
 def perform_read(
     *,
     adapter: str,
@@ -232,9 +255,11 @@ def perform_read(
     """Make a reading call inline, with the operation's short policy, and return it SUCCEEDED.
 
     The call is stored like any other; one that has no answer within `wait` seconds is
-    cancelled, as nobody waits for it any more. Must not be called inside a transaction.
-    Raises DeliveryError (what the last attempt met), InvalidPayload and the other CallRefused.
+    cancelled, as nobody waits for it any more. Must not be called inside a transaction: raises
+    RuntimeError then. Raises DeliveryError (what the last attempt met), InvalidPayload and the
+    other CallRefused.
     """
+    _refuse_transaction()
     if not registry.operation_of(adapter, operation).reads:
         raise CallRefused(f"{adapter}.{operation} changes something: enqueue it")
     ends = time.monotonic() + wait
@@ -262,7 +287,8 @@ def perform_read(
     if call.status == CallStatus.SUCCEEDED:
         return call
     if call.status in WAITING:
-        cancel_call(call_id=call.pk, actor="", reason="nobody waits for the answer any more")
+        with suppress(IllegalMove):  # a worker took it just now
+            cancel_call(call_id=call.pk, reason="nobody waits for the answer any more")
     raise error or TransientError(f"{adapter}: no answer within {wait:g} s", http_status=504)
 
 
@@ -281,6 +307,8 @@ def retry_call(*, call_id: object, actor: str = "", reason: str = "") -> Outboun
     call = _locked(call_id)
     spec = registry.operation_of(call.adapter, call.operation)
     now = clock.now()
+    if call.status not in (CallStatus.FAILED, CallStatus.UNKNOWN):
+        raise IllegalMove(f"a {call.status} call cannot be retried")
     if call.key_expires_at is not None and call.key_expires_at <= now:
         raise KeyExpired("the provider may have forgotten the key by now; retry as new instead")
     if call.status == CallStatus.UNKNOWN and not (spec.keyed or spec.reads):
@@ -339,6 +367,8 @@ def _revive(
         max_attempts=F("attempts") + policy.max_attempts,
         finished_at=None,
         hook_due_at=None,
+        hook_attempts=0,
+        hook_error="",
         rule=f"{action} by {actor or 'the application'}"[:200],
         **changes,
     )

@@ -85,6 +85,12 @@ def test_plain_words_stay(text: str) -> None:
     assert sanitise(text) == text
 
 
+def test_rows_that_postgresql_quotes() -> None:
+    """The row that broke a constraint stays out; the constraint's name does not."""
+    text = 'duplicate key value violates "name_once"\nDETAIL:  Key (name)=(canary) exists.\nEND'
+    assert sanitise(text) == 'duplicate key value violates "name_once"\nDETAIL: [hidden]\nEND'
+
+
 def test_urls_keep_where_they_lead() -> None:
     """Of a URL the host and the path remain."""
     assert (
