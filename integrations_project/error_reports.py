@@ -40,7 +40,7 @@ def start(*, dsn: str, transport: Transport | None = None) -> bool:
     sentry_sdk.init(
         dsn=dsn,
         transport=transport,
-        send_default_pii=False,
+        # no personal data is the default; the option that said so is deprecated
         max_request_body_size="never",
         include_local_variables=False,
         auto_session_tracking=False,
