@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 admin.site.site_title = admin.site.site_header = "Holdfast"
+admin.site.site_url = None  # there is no other site to view
 admin.site.index_title = "Calls, events and payments"
 
 urlpatterns = [

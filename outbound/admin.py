@@ -19,11 +19,12 @@ from outbound.admin_pages import (
     as_uuid,
     badge,
     document,
+    moment,
 )
 from outbound.errors import CallRefused
 from outbound.models import CallAttempt, CallNote, OutboundCall
 from outbound.redaction import HIDDEN, visible
-from outbound.states import CallStatus
+from outbound.states import WAITING, CallStatus
 
 
 def _retry(pk: object, actor: str, reason: str) -> str:
@@ -59,17 +60,20 @@ class AttemptInline(ReadOnlyInline):
     fields = (
         "number",
         "trigger",
-        "started_at",
+        "started",
         "seconds",
         "outcome_badge",
         "http_status",
         "provider_request_id",
         "error",
-        "sent",
         "answered",
         "worker",
     )
-    readonly_fields = ("seconds", "outcome_badge", "error", "sent", "answered")
+    readonly_fields = ("started", "seconds", "outcome_badge", "error", "answered")
+
+    @admin.display(description="started")
+    def started(self, attempt: CallAttempt) -> str:
+        return moment(attempt.started_at)
 
     @admin.display(description="seconds")
     def seconds(self, attempt: CallAttempt) -> str:
@@ -83,10 +87,6 @@ class AttemptInline(ReadOnlyInline):
     def error(self, attempt: CallAttempt) -> str:
         words = (attempt.error_kind, attempt.error_code, attempt.error_message)
         return " · ".join(word for word in words if word) or DASH
-
-    @admin.display(description="sent (redacted)")
-    def sent(self, attempt: CallAttempt) -> SafeString:
-        return document(attempt.request_summary)
 
     @admin.display(description="answer (redacted)")
     def answered(self, attempt: CallAttempt) -> SafeString:
@@ -103,17 +103,16 @@ class NoteInline(ReadOnlyInline):
 @admin.register(OutboundCall)
 class OutboundCallAdmin(ReadOnlyAdmin):
     list_display = (
-        "created_at",
+        "created",
         "operation_name",
         "status_badge",
         "tries",
-        "due_at",
+        "next_try",
         "error_kind",
         "reference",
         "provider_reference",
-        "short_id",
     )
-    list_display_links = ("created_at", "operation_name", "short_id")
+    list_display_links = ("created", "operation_name")
     list_filter = ("status", "adapter", "operation", "error_kind")
     search_fields = ("id",)
     search_help_text = (
@@ -128,22 +127,22 @@ class OutboundCallAdmin(ReadOnlyAdmin):
                 "fields": (
                     ("status_badge", "rule"),
                     ("adapter", "operation", "account"),
-                    ("tries", "due_at", "deadline_at"),
+                    ("tries", "next_try", "deadline_at"),
                     ("reference", "provider_reference"),
                     "trouble",
-                    "payload_shown",
-                    "result_shown",
                 )
             },
         ),
+        ("Content", {"classes": ("collapse",), "fields": ("payload_shown", "result_shown")}),
         (
             "Identity",
             {
+                "classes": ("collapse",),
                 "fields": (
                     ("id", "request_id", "created_by"),
                     ("idempotency_key", "key_expires_at"),
                     ("created_at", "updated_at", "finished_at"),
-                )
+                ),
             },
         ),
         (
@@ -247,9 +246,13 @@ class OutboundCallAdmin(ReadOnlyAdmin):
     def tries(self, call: OutboundCall) -> str:
         return f"{call.attempts} of {call.max_attempts}"
 
-    @admin.display(description="id")
-    def short_id(self, call: OutboundCall) -> str:
-        return str(call.pk)
+    @admin.display(description="created", ordering="created_at")
+    def created(self, call: OutboundCall) -> str:
+        return moment(call.created_at)
+
+    @admin.display(description="next try", ordering="due_at")
+    def next_try(self, call: OutboundCall) -> str:
+        return moment(call.due_at) if call.status in WAITING else DASH
 
     @admin.display(description="error")
     def trouble(self, call: OutboundCall) -> str:

@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -21,6 +22,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -53,6 +55,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     row_actions: tuple[RowAction, ...] = ()
     actions_on_bottom = True
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each is a count over the whole table
     change_form_template = "outbound/change_form.html"
     list_per_page = 50
 
@@ -188,6 +191,11 @@ class ReadOnlyInline(admin.TabularInline):  # type: ignore[type-arg]
 def badge(value: str, label: str) -> SafeString:
     """A status as a coloured word."""
     return format_html('<span class="hf-badge hf-{}">{}</span>', value, label)
+
+
+def moment(at: datetime | None) -> str:
+    """A point in time, to the second, in UTC."""
+    return DASH if at is None else date_format(at, "j M Y H:i:s")
 
 
 def link_to(row: Model | None, text: str = "") -> SafeString | str:

@@ -3,14 +3,22 @@ call, one click away."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from outbound.admin_pages import DASH, ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, link_to
+from outbound.admin_pages import (
+    DASH,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    as_uuid,
+    badge,
+    link_to,
+    moment,
+)
 from payments.currencies import decimals
 from payments.models import Customer, Payment, Refund
 
@@ -20,7 +28,7 @@ class MoneyAdmin(ReadOnlyAdmin):
 
     search_fields = ("provider_id",)
     search_help_text = "Any id, whole: ours, the provider's, or the reference"
-    list_select_related = ("call",)
+    list_select_related: ClassVar[tuple[str, ...]] = ("call",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -41,6 +49,10 @@ class MoneyAdmin(ReadOnlyAdmin):
     def status_badge(self, row: Customer | Payment | Refund) -> SafeString:
         return badge(row.status, row.get_status_display())
 
+    @admin.display(description="created", ordering="created_at")
+    def created(self, row: Customer | Payment | Refund) -> str:
+        return moment(row.created_at)
+
     @admin.display(description="call")
     def call_link(self, row: Customer | Payment | Refund) -> SafeString | str:
         return link_to(row.call, row.call.get_status_display() if row.call else "")
@@ -56,22 +68,25 @@ def money(amount: int | None, currency: str) -> str:
 
 @admin.register(Customer)
 class CustomerAdmin(MoneyAdmin):
-    list_display = ("created_at", "status_badge", "provider_id", "reference", "call_link", "id")
-    list_display_links = ("created_at", "provider_id", "id")
+    list_display = ("created", "status_badge", "provider_id", "reference", "call_link", "id")
+    list_display_links = ("created", "provider_id", "id")
     list_filter = ("status",)
     fields = (
         ("status_badge", "call_link"),
         ("provider_id", "reference", "id"),
         ("created_at", "updated_at"),
     )
-    list_per_page = 50
 
 
 class RefundInline(ReadOnlyInline):
     model = Refund
     verbose_name_plural = "refunds"
-    fields = ("created_at", "status_badge", "amount_shown", "reason", "provider_id", "call_link")
-    readonly_fields = ("status_badge", "amount_shown", "call_link")
+    fields = ("created", "status_badge", "amount_shown", "reason", "provider_id", "call_link")
+    readonly_fields = ("created", "status_badge", "amount_shown", "call_link")
+
+    @admin.display(description="created")
+    def created(self, refund: Refund) -> str:
+        return moment(refund.created_at)
 
     @admin.display(description="status")
     def status_badge(self, refund: Refund) -> SafeString:
@@ -89,7 +104,7 @@ class RefundInline(ReadOnlyInline):
 @admin.register(Payment)
 class PaymentAdmin(MoneyAdmin):
     list_display = (
-        "created_at",
+        "created",
         "amount_shown",
         "status_badge",
         "refunded_shown",
@@ -97,7 +112,7 @@ class PaymentAdmin(MoneyAdmin):
         "provider_id",
         "call_link",
     )
-    list_display_links = ("created_at", "amount_shown", "provider_id")
+    list_display_links = ("created", "amount_shown", "provider_id")
     list_filter = ("status", "currency")
     inlines = (RefundInline,)
     fields = (
@@ -132,7 +147,7 @@ class PaymentAdmin(MoneyAdmin):
 @admin.register(Refund)
 class RefundAdmin(MoneyAdmin):
     list_display = (
-        "created_at",
+        "created",
         "amount_shown",
         "status_badge",
         "payment_link",
@@ -141,7 +156,7 @@ class RefundAdmin(MoneyAdmin):
         "provider_id",
         "call_link",
     )
-    list_display_links = ("created_at", "amount_shown", "provider_id")
+    list_display_links = ("created", "amount_shown", "provider_id")
     list_filter = ("status", "reason")
     list_select_related = ("call", "payment")
     fields = (

@@ -9,7 +9,15 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from outbound.admin_pages import ReadOnlyAdmin, ReadOnlyInline, RowAction, as_uuid, badge, document
+from outbound.admin_pages import (
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    RowAction,
+    as_uuid,
+    badge,
+    document,
+    moment,
+)
 from outbound.redaction import visible
 from webhooks import services
 from webhooks.errors import EventRefused
@@ -40,7 +48,7 @@ class NoteInline(ReadOnlyInline):
 @admin.register(WebhookEvent)
 class WebhookEventAdmin(ReadOnlyAdmin):
     list_display = (
-        "received_at",
+        "received",
         "event_type",
         "status_badge",
         "attempts",
@@ -49,7 +57,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         "source",
         "event_id",
     )
-    list_display_links = ("received_at", "event_type", "event_id")
+    list_display_links = ("received", "event_type", "event_id")
     list_filter = ("status", "source", "event_type")
     search_fields = ("event_id",)
     search_help_text = "The provider's event id, or ours, whole"
@@ -65,10 +73,10 @@ class WebhookEventAdmin(ReadOnlyAdmin):
                     ("received_at", "occurred_at", "processed_at"),
                     ("attempts", "due_at", "deliveries_seen"),
                     "error",
-                    "body_shown",
                 )
             },
         ),
+        ("Content", {"classes": ("collapse",), "fields": ("body_shown",)}),
         (
             "Engine room",
             {
@@ -114,6 +122,10 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     @admin.display(description="status", ordering="status")
     def status_badge(self, event: WebhookEvent) -> SafeString:
         return badge(event.status, event.get_status_display())
+
+    @admin.display(description="received", ordering="received_at")
+    def received(self, event: WebhookEvent) -> str:
+        return moment(event.received_at)
 
     @admin.display(description="headers")
     def headers_shown(self, event: WebhookEvent) -> SafeString:
