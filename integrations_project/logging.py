@@ -22,8 +22,15 @@ FORMATS = ("console", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TRACEBACK_CHARACTERS = 20_000
 
-# One line per attempt is the engine's; these would add three more for each.
-QUIET = ("celery.app.trace", "celery.worker.strategy", "kombu", "urllib3", "django.db.backends")
+# Lines that would repeat the engine's own, or show what is in rows.
+QUIET = (
+    "celery.app.trace",
+    "celery.beat",
+    "celery.worker.strategy",
+    "django.db.backends",
+    "kombu",
+    "urllib3",
+)
 
 
 def logging_config(*, log_format: str, level: str) -> dict[str, Any]:
