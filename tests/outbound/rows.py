@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from outbound import engine
@@ -28,10 +29,8 @@ def enqueue(operation: str = "create", **arguments: Any) -> OutboundCall:
 
 def attempt(call: OutboundCall) -> OutboundCall:
     """Make one attempt, a bug of the adapter included, and read the row again."""
-    try:
+    with suppress(AdapterBug):
         engine.deliver(call.pk)
-    except AdapterBug:
-        pass
     return reread(call)
 
 

@@ -144,5 +144,5 @@ def test_the_sets_agree_with_the_table() -> None:
     """WAITING calls can be claimed; FINAL ones go nowhere by themselves; only a person revives."""
     assert set(MOVES) == set(CallStatus)
     assert sources_of(S.RUNNING) == WAITING
-    assert FINAL == SETTLED - {S.UNKNOWN}
+    assert SETTLED - {S.UNKNOWN} == FINAL
     assert {source for source, target in LEGAL if source in FINAL} == {S.FAILED}
