@@ -23,7 +23,7 @@ def register_all() -> None:
 
 def check_sources(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Every entry of WEBHOOK_SOURCES can be imported and has sane options."""
-    sources = settings.WEBHOOK_SOURCES
+    sources: object = settings.WEBHOOK_SOURCES
     if not isinstance(sources, Mapping):
         return [checks.Error("WEBHOOK_SOURCES must be a dict", id="webhooks.E001")]
     return [message for name, entry in sources.items() for message in _check_entry(name, entry)]
@@ -75,7 +75,7 @@ def check_handlers(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list
 
 def check_cap(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """The cap on bodies is a number that makes sense."""
-    cap = settings.WEBHOOK_MAX_BYTES
+    cap: object = settings.WEBHOOK_MAX_BYTES
     if isinstance(cap, int) and not isinstance(cap, bool) and cap >= 1:
         return []
     return [checks.Error("WEBHOOK_MAX_BYTES must be at least 1", id="webhooks.E004")]

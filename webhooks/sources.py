@@ -37,7 +37,7 @@ class Source:
     def __init__(self, *, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self.options = options
-        self.secrets: tuple[str, ...] = tuple(options.get("SECRETS", ()))
+        self.secrets: tuple[str, ...] = tuple(options.get("SECRETS") or ())
 
     @property
     def enabled(self) -> bool:
@@ -90,7 +90,7 @@ def source_class(name: str) -> type[Source]:
     """The class behind a name. Raises UnknownSource, ImproperlyConfigured."""
     path = _entry(name).get("SOURCE", "")
     try:
-        found = import_string(path)
+        found = import_string(str(path))
     except ImportError as error:
         raise ImproperlyConfigured(
             f"WEBHOOK_SOURCES[{name!r}]: cannot import {path!r}: {error}"

@@ -27,40 +27,47 @@ RETRY_AFTER_SECONDS = 30
 @csrf_exempt
 @transaction.non_atomic_requests
 def receive(request: HttpRequest, source: str) -> HttpResponse:
-    """`POST /webhooks/<source>`: verify, store, commit, and only then say so."""
+    """`/webhooks/<source>`: what is POSTed is verified, stored and committed, and only then is
+    it said so."""
     try:
         sender = enabled_source(source)
-        if request.method != "POST":
-            return answer_handshake(request, sender)
-        received = services.receive(
-            source=source,
-            body=read_body(request, limit=settings.WEBHOOK_MAX_BYTES),
-            headers=request.headers,
-            now=timezone.now(),
+        answer = (
+            store(request, sender) if request.method == "POST" else shake_hands(request, sender)
         )
     except DeliveryRefused as refusal:
         rejects.note(source, refusal)
-        return problem(refusal.http_status, str(refusal), code=refusal.kind)
+        answer = problem(refusal.http_status, str(refusal), code=refusal.kind)
     except DatabaseTrouble as error:
-        logger.error("delivery_not_stored", source=source, error=type(error).__name__)  # noqa: TRY400 - no traceback per request while the database is away
-        return come_again()
+        logger.warning("delivery_not_stored", source=source, error=type(error).__name__)
+        answer = come_again()
     except Exception:  # whatever it is: it is ours, and the provider keeps the event meanwhile
         logger.exception("delivery_not_stored", source=source)
-        return come_again()
-    answer = {"received": True}
-    if received.duplicate:
-        answer["duplicate"] = True
-    return JsonResponse(answer)
+        answer = come_again()
+    if request.method == "HEAD":
+        answer.content = b""
+    answer._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001 - else Django logs every single refusal
+    return answer
 
 
-def answer_handshake(request: HttpRequest, source: Source) -> HttpResponse:
+def store(request: HttpRequest, source: Source) -> HttpResponse:
+    received = services.receive(
+        source=source.name,
+        body=read_body(request, limit=settings.WEBHOOK_MAX_BYTES),
+        headers=request.headers,
+        now=timezone.now(),
+    )
+    said = {"received": True}
+    return JsonResponse(said | {"duplicate": True} if received.duplicate else said)
+
+
+def shake_hands(request: HttpRequest, source: Source) -> HttpResponse:
     """GET and HEAD are for providers that try an address before they use it."""
     echo = source.handshake(request.GET.dict()) if request.method in ("GET", "HEAD") else None
     if echo is not None:
         return HttpResponse(echo, content_type="text/plain; charset=utf-8")
-    refusal = problem(405, "events are sent by POST", code="wrong_method")
-    refusal["Allow"] = "POST"
-    return refusal
+    answer = problem(405, "events are sent by POST", code="wrong_method")
+    answer["Allow"] = "POST"
+    return answer
 
 
 def come_again() -> HttpResponse:

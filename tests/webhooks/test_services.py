@@ -149,10 +149,10 @@ def test_freshness_is_judged_by_the_hosts_clock(virtual: Clock) -> None:
 def test_a_duplicate_is_only_counted(status: EventStatus, published: list[Hint]) -> None:
     """Whatever became of the first delivery, the second changes nothing and announces nothing."""
     row = make_event(event_id="evt_1", status=status, error="e", rule="r", failures=2)
-    before = WebhookEvent.objects.values().get()
+    before: dict[str, Any] = dict(WebhookEvent.objects.values().get())
     received = deliver(stripe_body(id="evt_1"))
     assert received == Received(events=(row.pk,), duplicate=True)
-    after = WebhookEvent.objects.values().get()
+    after: dict[str, Any] = dict(WebhookEvent.objects.values().get())
     assert after.pop("deliveries_seen") == before.pop("deliveries_seen") + 1
     assert after == before
     assert published == []

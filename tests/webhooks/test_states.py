@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -35,7 +36,9 @@ PAIRS = list(itertools.product(EventStatus, EventStatus))
 def test_every_pair(source: EventStatus, target: EventStatus) -> None:
     """A row moves along a legal pair, and along no other."""
     event = make_event(status=source)
-    lease = {"lease_token": uuid.uuid4() if target == EventStatus.PROCESSING else None}
+    lease: dict[str, Any] = {
+        "lease_token": uuid.uuid4() if target == EventStatus.PROCESSING else None
+    }
     if (source, target) in LEGAL:
         rows = WebhookEvent.objects.filter(pk=event.pk)
         assert rows.move_to(target, sources={source}, now=NOW, **lease) == 1
