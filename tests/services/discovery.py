@@ -9,7 +9,7 @@ import pytest
 
 from tests.services.missing import ServiceMissing
 from tests.services.postgres import PostgresServer, PrivatePostgres, find_postgres
-from tests.services.rabbitmq import FoundBroker, PrivateRabbitMQ, find_rabbitmq
+from tests.services.rabbitmq import PrivateRabbitMQ, SharedBroker, find_rabbitmq
 
 
 class Server(Protocol):
@@ -18,7 +18,6 @@ class Server(Protocol):
 
 S = TypeVar("S", bound=Server)
 P = TypeVar("P", PrivatePostgres, PrivateRabbitMQ)
-Broker = FoundBroker | PrivateRabbitMQ
 
 
 class Wanted(Generic[S]):
@@ -44,8 +43,8 @@ class Wanted(Generic[S]):
     def report(self) -> str:
         """What it is, or why there is none; empty while nobody wanted it."""
         if self._missing:
-            return f"{self.name}: missing: {self._missing}"
-        return f"{self.name}: {self._found}" if self._found else ""
+            return f"{self.name} missing: {self._missing}"
+        return str(self._found) if self._found else ""
 
     def close(self) -> None:
         if self._found:
@@ -68,9 +67,7 @@ class Services:
         self.private_postgres = Wanted("PostgreSQL to break", PrivatePostgres)
         self.private_rabbitmq = Wanted("RabbitMQ to break", PrivateRabbitMQ)
         self.postgres = Wanted("PostgreSQL", lambda: _postgres(database_url))
-        self.rabbitmq: Wanted[Broker] = Wanted(
-            "RabbitMQ", lambda: _rabbitmq(broker_url, self.private_rabbitmq)
-        )
+        self.rabbitmq = Wanted("RabbitMQ", lambda: _rabbitmq(broker_url, self.private_rabbitmq))
         self._all: tuple[Wanted[Any], ...] = (
             self.postgres,
             self.rabbitmq,
@@ -80,7 +77,8 @@ class Services:
 
     def report(self) -> list[str]:
         """A line for each server that was wanted."""
-        return [line for wanted in self._all if (line := wanted.report())]
+        lines = [wanted.report() for wanted in self._all]
+        return list(dict.fromkeys(filter(None, lines)))
 
     def close(self) -> None:
         """End what we started."""
@@ -102,13 +100,14 @@ def _postgres(named: str | None) -> PostgresServer:
     return server
 
 
-def _rabbitmq(named: str | None, private: Wanted[PrivateRabbitMQ]) -> Broker:
+def _rabbitmq(named: str | None, private: Wanted[PrivateRabbitMQ]) -> SharedBroker:
     try:
         return find_rabbitmq(named)
     except ServiceMissing as missing:
         if named:
             raise
-        return _instead(missing, private.get)
+        server = _instead(missing, private.get)
+        return SharedBroker(server.url("/"), origin=server.origin)
 
 
 def _instead(found: ServiceMissing, start: Callable[[], P]) -> P:
@@ -117,5 +116,5 @@ def _instead(found: ServiceMissing, start: Callable[[], P]) -> P:
         server = start()
     except ServiceMissing as missing:
         raise ServiceMissing(f"{found}; {missing}") from None
-    server.origin += f" ({found})"
+    server.origin += f"; {found}"
     return server

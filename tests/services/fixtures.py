@@ -11,7 +11,7 @@ from tests.services.broker import Broker
 from tests.services.discovery import Services, services_key
 from tests.services.missing import ServiceMissing
 from tests.services.postgres import PostgresServer, PrivatePostgres
-from tests.services.rabbitmq import FoundBroker, PrivateRabbitMQ
+from tests.services.rabbitmq import PrivateRabbitMQ
 
 T = TypeVar("T")
 
@@ -31,14 +31,10 @@ def postgres(services: Services) -> PostgresServer:
 @pytest.fixture
 def rabbitmq(services: Services) -> Iterator[Broker]:
     """A RabbitMQ without the project's queues; not to be broken."""
-    server = available(services, services.rabbitmq.get)
-    if isinstance(server, FoundBroker):
-        yield server
-        server.clean()
-    else:
-        server.heal()
-        with server.vhost() as broker:
-            yield broker
+    broker = available(services, services.rabbitmq.get)
+    broker.clean()
+    yield broker
+    broker.clean()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -225,9 +225,9 @@ class PrivateRabbitMQ:
         return self.answers()
 
 
-class FoundBroker(Broker):
-    """A broker that somebody else runs. We keep to the queues of the project, one test session at
-    a time, and remove them after each test."""
+class SharedBroker(Broker):
+    """A broker for tests that break nothing, perhaps somebody else's. We keep to the queues of the
+    project, one test session at a time, and remove them around each test."""
 
     def __init__(self, url: str, *, origin: str) -> None:
         super().__init__(url)
@@ -241,8 +241,9 @@ class FoundBroker(Broker):
     def __str__(self) -> str:
         return f"RabbitMQ {self._version} {self.origin}"
 
-    def carries_our_queues(self) -> bool:
-        return any(self.queue_length(name) is not None for name in our_queues())
+    def in_use(self) -> bool:
+        """Whether removing the project's queues would harm somebody."""
+        return any(self.queue_length(name) or self.consumers(name) for name in our_queues())
 
     def clean(self) -> None:
         """Remove what the project declares, but for the delay queues, which any Celery shares."""
@@ -254,7 +255,8 @@ class FoundBroker(Broker):
 
     def close(self) -> None:
         """Let another session use it."""
-        self._lock.close()
+        with suppress(*AWAY):  # it may have been killed meanwhile
+            self._lock.close()
 
     def _take_lock(self) -> Connection:
         """An exclusive queue belongs to one connection, and goes when that ends."""
@@ -272,7 +274,7 @@ def our_queues() -> list[str]:
     return [*names, *map(dead_letter_name, names)]
 
 
-def find_rabbitmq(named: str | None) -> FoundBroker:
+def find_rabbitmq(named: str | None) -> SharedBroker:
     """The broker that TEST_BROKER_URL names, else one at the standard local port if nobody's
     queues would be touched.
 
@@ -281,20 +283,19 @@ def find_rabbitmq(named: str | None) -> FoundBroker:
     if named:
         place = _place(named)
         try:
-            broker = FoundBroker(named, origin=f"at {place} (TEST_BROKER_URL)")
+            broker = SharedBroker(named, origin=f"at {place} (TEST_BROKER_URL)")
         except ServiceMissing as missing:
             raise ServiceMissing(f"TEST_BROKER_URL ({place}): {missing}") from None
         broker.clean()
         return broker
     try:
-        broker = FoundBroker(LOCAL, origin="at 127.0.0.1:5672")
+        broker = SharedBroker(LOCAL, origin="at 127.0.0.1:5672")
     except ServiceMissing as missing:
         raise ServiceMissing(f"127.0.0.1:5672: {missing}") from None
-    if broker.carries_our_queues():
+    if broker.in_use():
         broker.close()
         raise ServiceMissing(
-            "127.0.0.1:5672: has this project's queues, perhaps of a stack that is running "
-            "(TEST_BROKER_URL would name it for the tests all the same)"
+            "127.0.0.1:5672: this project's queues there are in use, perhaps by a running stack"
         )
     return broker
 

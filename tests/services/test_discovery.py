@@ -73,7 +73,7 @@ def test_missing_is_a_skip_that_says_what(
     done = suite.run(wants, **nowhere)
     assert done.returncode == 0
     assert re.search(r"SKIPPED .*: TEST_(DATABASE|BROKER)_URL \(127.0.0.1:\d+\): ", done.stdout)
-    assert re.search(r"(PostgreSQL|RabbitMQ): missing: TEST_", done.stdout)
+    assert re.search(r"(PostgreSQL|RabbitMQ) missing: TEST_", done.stdout)
     assert "hidden" not in done.stdout + done.stderr
 
 
@@ -116,7 +116,7 @@ def test_a_session_on_postgresql(suite: Suite, private_postgres: PrivatePostgres
         EITHER.format(scheme="postgres://"), "--database=postgresql", TEST_DATABASE_URL=url
     )
     assert "2 passed, 1 deselected" in done.stdout, done.stdout
-    assert re.search(r"PostgreSQL: PostgreSQL \d\S* at 127.0.0.1:\d+ \(TEST_DATA", done.stdout)
+    assert re.search(r"PostgreSQL \d\S* at 127.0.0.1:\d+ \(TEST_DATA", done.stdout)
 
 
 def test_a_session_on_sqlite(suite: Suite) -> None:
@@ -156,7 +156,7 @@ def test_a_server_is_looked_for_once(nowhere: dict[str, str]) -> None:
     with pytest.raises(ServiceMissing) as second:
         services.postgres.get()
     assert first.value is second.value
-    assert services.report() == [f"PostgreSQL: missing: {first.value}"]
+    assert services.report() == [f"PostgreSQL missing: {first.value}"]
 
 
 @pytest.mark.parametrize("value, required", [("1", True), ("0", False), ("", False)])

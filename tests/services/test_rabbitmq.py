@@ -13,8 +13,8 @@ from tests.services.missing import ServiceMissing
 from tests.services.ports import free_port
 from tests.services.rabbitmq import (
     AWAY,
-    FoundBroker,
     PrivateRabbitMQ,
+    SharedBroker,
     find_programs,
     find_rabbitmq,
     our_queues,
@@ -93,31 +93,44 @@ def test_healed_whatever_happened(private_rabbitmq: PrivateRabbitMQ) -> None:
 
 @pytest.mark.services
 @pytest.mark.faults
-def test_a_found_one_serves_one_session_at_a_time(private_rabbitmq: PrivateRabbitMQ) -> None:
+def test_a_shared_one_serves_one_session_at_a_time(private_rabbitmq: PrivateRabbitMQ) -> None:
     """The second session is told so; when the first has ended, it may."""
     with private_rabbitmq.vhost() as broker:
-        first = FoundBroker(broker.url, origin="here")
+        first = SharedBroker(broker.url, origin="here")
         with pytest.raises(ServiceMissing, match="another test session"):
-            FoundBroker(broker.url, origin="here")
+            SharedBroker(broker.url, origin="here")
         first.close()
-        FoundBroker(broker.url, origin="here").close()
+        SharedBroker(broker.url, origin="here").close()
 
 
 @pytest.mark.services
 @pytest.mark.faults
-def test_a_found_one_is_left_without_our_queues(private_rabbitmq: PrivateRabbitMQ) -> None:
+def test_a_shared_one_is_left_without_our_queues(private_rabbitmq: PrivateRabbitMQ) -> None:
     """What the project declared is removed, what somebody else declared is not."""
     with private_rabbitmq.vhost() as broker:
         put(broker, 1)
-        put(broker, 1, our_queues()[0])
-        found = find_rabbitmq(broker.url)
-        assert not found.carries_our_queues()
-        assert found.queue_length(QUEUE) == 1
-        put(broker, 1, our_queues()[-1])
-        assert found.carries_our_queues()
-        found.clean()
-        assert not found.carries_our_queues()
-        found.close()
+        put(broker, 0, our_queues()[0])
+        shared = find_rabbitmq(broker.url)
+        assert shared.queue_length(our_queues()[0]) is None
+        assert shared.queue_length(QUEUE) == 1
+        shared.close()
+
+
+@pytest.mark.services
+@pytest.mark.faults
+def test_a_queue_in_use_is_somebodys(private_rabbitmq: PrivateRabbitMQ) -> None:
+    """A message or a consumer in one of the project's queues: a stack may be running there."""
+    with private_rabbitmq.vhost() as broker, broker.channel() as channel:
+        shared = SharedBroker(broker.url, origin="here")
+        put(broker, 0, our_queues()[0])
+        assert not shared.in_use()
+        put(broker, 1, our_queues()[1])
+        assert shared.in_use()
+        shared.clean()
+        put(broker, 0, our_queues()[0])
+        channel.basic_consume(our_queues()[0])
+        assert shared.in_use()
+        shared.close()
 
 
 def test_the_one_that_was_named_must_be_there() -> None:
