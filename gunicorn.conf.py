@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from integrations_project.settings import LOGGING
+
 wsgi_app = "integrations_project.wsgi:application"
 
 # Threads, because a request may wait for a provider (deliver_now) and must not hold up the others.
@@ -21,3 +23,9 @@ control_socket_disable = True
 
 # A header line that no webhook provider comes near.
 limit_request_field_size = 16380
+
+# Its own lines look like all others.
+logconfig_dict = LOGGING
+
+# Whether X-Forwarded-* is believed is TRUST_PROXY's to say; gunicorn would believe this machine.
+forwarded_allow_ips = ""

@@ -46,7 +46,8 @@ def logging_config(*, log_format: str, level: str) -> dict[str, Any]:
             "django": ours,
             "django.server": ours,
             "gunicorn.error": ours,
-            "gunicorn.access": ours,
+            # Its lines hold queries and addresses; what matters about a request has its own line.
+            "gunicorn.access": {**ours, "level": "WARNING"},
             **{name: {"level": "WARNING"} for name in QUIET},
         },
     }

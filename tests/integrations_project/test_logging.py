@@ -159,6 +159,7 @@ class TestConfiguration:
         for name in ("django", "django.server", "gunicorn.error", "gunicorn.access"):
             assert loggers[name]["handlers"] == ["stderr"]
             assert loggers[name]["propagate"] is False
+        assert loggers["gunicorn.access"]["level"] == "WARNING"
 
     def test_the_level_is_the_one_asked_for(self) -> None:
         """LOG_LEVEL, save for the loggers that would speak three times for each call."""
