@@ -319,8 +319,8 @@ def _refund_of_key(key: str | None, asked: Mapping[str, Any]) -> Refund | None:
     The engine would find the call too, but only by inserting against it, and that waits for
     whoever settles that call, who waits for the payment's lock.
     """
-    if key is None:
-        return None
+    if not isinstance(key, str) or not (key.isascii() and key.isprintable()):
+        return None  # enqueuing refuses what is no key
     call = OutboundCall.objects.filter(adapter=ADAPTER, account="", dedupe_key=key).first()
     if call is None:
         return None
@@ -351,8 +351,8 @@ def _lookup(key: object) -> dict[str, Any]:
     text = str(key)
     try:
         return {"pk": uuid.UUID(text)}
-    except ValueError:
-        return {"provider_id": text.replace("\x00", "")}
+    except ValueError:  # no id of ours; what is no id at all can be in no database either
+        return {"provider_id": text if text.isascii() and text.isprintable() else ""}
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from django.db.models import QuerySet
 
 from outbound import clock
+from outbound.fields import canonical_json
 from outbound.services import OutboundCall, find_call, settle_from_event
 from payments.models import Customer, Payment, Refund
 from payments.settlements import record_customer, record_deletion, record_intent
@@ -147,11 +148,15 @@ def take_deletion(event: Event) -> None:
 
 
 def _object(event: Event) -> dict[str, Any]:
-    """The object that an event speaks of. Raises NotYet."""
+    """The object that an event speaks of, fit to become a call's result. Raises NotYet."""
     content = event.payload.get("data")
     document = content.get("object") if isinstance(content, dict) else None
     if not isinstance(document, dict):
         raise NotYet("the event has no object")
+    try:
+        canonical_json(document)
+    except ValueError:
+        raise NotYet("the event's object has numbers without end") from None
     return document
 
 
