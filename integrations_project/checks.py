@@ -116,14 +116,20 @@ def check_addresses(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> lis
 
 
 def _providers() -> Iterator[CheckMessage]:
-    for name, entry in settings.OUTBOUND_ADAPTERS.items():
-        address = entry.get("OPTIONS", {}).get("API_BASE")
-        if address is None:
-            continue
+    for name, address in _addresses():
         try:
             check_url(address)
         except ImproperlyConfigured as error:
             yield Error(f"{name.upper()}_API_BASE: {error}", id=PROVIDER_ADDRESS)
+
+
+def _addresses() -> Iterator[tuple[str, str]]:
+    """Each adapter's name and address; an entry of the wrong shape is outbound's to complain of."""
+    adapters: object = settings.OUTBOUND_ADAPTERS
+    for name, entry in adapters.items() if isinstance(adapters, dict) else ():
+        options = entry.get("OPTIONS") if isinstance(entry, dict) else None
+        if isinstance(options, dict) and isinstance(options.get("API_BASE"), str):
+            yield str(name), options["API_BASE"]
 
 
 def _error_reports() -> Iterator[CheckMessage]:

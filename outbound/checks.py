@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -13,6 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from outbound import registry
 from outbound.errors import CallRefused
+
+LONGEST_NAME = 50  # of an adapter: the column's length
 
 
 def register_all() -> None:
@@ -29,12 +31,10 @@ def check_adapters(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list
 
 def _check_entry(name: str) -> list[CheckMessage]:
     where = f"OUTBOUND_ADAPTERS[{name!r}]"
-    entry: object = settings.OUTBOUND_ADAPTERS[name]
-    if not isinstance(entry, dict):
-        return [checks.Error(f"{where} must be a dict", id="outbound.E001")]
-    unknown = sorted(entry.keys() - registry.ENTRY_KEYS)
-    if unknown:
-        return [checks.Error(f"{where} has an unknown key {unknown[0]!r}", id="outbound.E001")]
+    entry = settings.OUTBOUND_ADAPTERS[name]
+    wrong = _wrong_shape(name, entry)
+    if wrong:
+        return [checks.Error(f"{where} {wrong}", id="outbound.E001")]
     try:
         adapter = registry.adapter_class(name)
     except (ImproperlyConfigured, CallRefused) as error:
@@ -45,6 +45,21 @@ def _check_entry(name: str) -> list[CheckMessage]:
         *_check_policies(name, where, adapter.operations.keys()),
         *_check_options(name, where),
     ]
+
+
+def _wrong_shape(name: object, entry: object) -> str:
+    """What is wrong with an entry as such; empty when nothing is."""
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
+        return f"must have a name of 1 to {LONGEST_NAME} characters"
+    if not isinstance(entry, dict):
+        return "must be a dict"
+    for key, value in entry.items():
+        if key not in registry.ENTRY_KEYS:
+            return f"has an unknown key {key!r}"
+        kind = str if key in ("ADAPTER", "QUEUE") else Mapping
+        if not isinstance(value, kind):
+            return f"has a {key} that is no {'text' if kind is str else 'dict'}"
+    return ""
 
 
 def _check_queue(where: str, entry: dict[str, Any]) -> list[CheckMessage]:

@@ -90,12 +90,16 @@ class Dispatcher(threading.Thread):
     def send(self, hint: Hint) -> None:
         """Put one message into the in-process broker, and remember it until it is done."""
         task_id = f"{hint.task}-{time.monotonic_ns()}"
-        self._remember(task_id)
-        self._app.send_task(hint.task, kwargs=hint.kwargs, queue=hint.queue, task_id=task_id)
+        self._publish(hint.task, task_id=task_id, kwargs=hint.kwargs, queue=hint.queue)
 
-    def _remember(self, task_id: str) -> None:
+    def _publish(self, task: str, *, task_id: str, **options: Any) -> None:
         with self._lock:
             self._outstanding.add(task_id)
+        try:
+            self._app.send_task(task, task_id=task_id, **options)
+        except BaseException:
+            self.done(task_id)
+            raise
 
     def done(self, task_id: str) -> None:
         with self._lock:
@@ -107,8 +111,7 @@ class Dispatcher(threading.Thread):
             task_id = f"periodic-{name}"
             if now >= self._next_run.get(name, 0) and task_id not in self._outstanding:
                 self._next_run[name] = now + float(entry["schedule"])
-                self._remember(task_id)
-                self._app.send_task(entry["task"], task_id=task_id)
+                self._publish(entry["task"], task_id=task_id)
 
 
 _dispatcher: Dispatcher | None = None

@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from os import getpid
@@ -88,12 +90,21 @@ def deliver(
     claim = claim_call(call_id, plan, trigger=trigger, wait=wait) if plan else None
     if claim is None:
         return None
-    try:
+    with hiding_text(claim.call):
         outcome = call_provider(claim)
-    except Exception as bug:  # noqa: BLE001 - raised again, without a text that may quote
-        what = f"{type(bug).__name__} in {claim.call.adapter}.{claim.call.operation}"
-        raise AdapterBug(what).with_traceback(bug.__traceback__) from None
     return settle(claim, outcome)
+
+
+@contextmanager
+def hiding_text(call: OutboundCall) -> Iterator[None]:
+    """Around an adapter's code: what nobody foresaw is raised as AdapterBug, with its traceback."""
+    try:
+        yield
+    except (DeliveryError, CallRefused, ImproperlyConfigured):
+        raise
+    except Exception as bug:  # noqa: BLE001 - raised again, without a text that may quote
+        what = f"{type(bug).__name__} in {call.adapter}.{call.operation}"
+        raise AdapterBug(what).with_traceback(bug.__traceback__) from None
 
 
 def gate(call_id: str | uuid.UUID) -> Plan | None:

@@ -63,11 +63,11 @@ class HintPublisher:
 
     def put(self, hint: Hint) -> bool:
         """Hand over a hint. Never blocks, never raises; False when it had to be dropped."""
-        if self._pid != os.getpid():
-            self._start()
         try:
+            if self._pid != os.getpid():
+                self._start()
             self._queue.put_nowait(hint)
-        except queue.Full:
+        except (queue.Full, RuntimeError):  # no room, or no thread to be had
             self.dropped += 1
             return False
         return True

@@ -73,7 +73,7 @@ def missing_options(name: str) -> list[str]:
 
 def queue_for(name: str) -> str:
     """The queue in which an adapter's calls wait. Raises UnknownAdapter."""
-    return str(entry(name)["QUEUE"])
+    return str(entry(name).get("QUEUE") or settings.CELERY_TASK_DEFAULT_QUEUE)
 
 
 @cache

@@ -5,9 +5,8 @@ Every change is a guarded UPDATE, so a sweep that runs twice, or late, does no h
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 
@@ -18,8 +17,11 @@ from django.db import transaction
 
 from outbound import clock, hints, registry
 from outbound.engine import (
+    DATABASE_AWAY,
+    ENCRYPTED,
     context_for,
     decision_changes,
+    hiding_text,
     load_payload,
     outcome_changes,
     plan_for,
@@ -77,7 +79,20 @@ def sweep(*, limit: int = BATCH, announce: Announce | None = None) -> Counter[st
 def expire_leases(*, limit: int = BATCH) -> int:
     """Calls whose worker never reported back go on where that is safe, else become UNKNOWN."""
     expired = OutboundCall.objects.expired_leases(clock.now()).order_by("lease_expires_at")
-    return sum(_expire_lease(call) for call in expired[:limit])
+    return _each(_expire_lease, expired.defer(*ENCRYPTED)[:limit])
+
+
+def _each(repair: Callable[[OutboundCall], bool], calls: Iterable[OutboundCall]) -> int:
+    """How many of the calls were repaired. One that cannot be does not keep the others waiting."""
+    repaired = 0
+    for call in calls:
+        try:
+            repaired += repair(call)
+        except DATABASE_AWAY:
+            raise
+        except Exception:
+            logger.exception("sweep_failed", call_id=str(call.pk), repair=repair.__name__)
+    return repaired
 
 
 @transaction.atomic
@@ -118,7 +133,7 @@ def _expire_lease(call: OutboundCall) -> bool:
 def end_out_of_time(*, limit: int = BATCH) -> int:
     """Waiting calls past their age limit, or past their key's promise, are not sent any more."""
     late = OutboundCall.objects.out_of_time(clock.now()).order_by("deadline_at")
-    return sum(_end_out_of_time(call) for call in late[:limit])
+    return _each(_end_out_of_time, late.defer(*ENCRYPTED)[:limit])
 
 
 @transaction.atomic
@@ -159,13 +174,14 @@ def _tell(call: OutboundCall) -> None:
 def run_owed_hooks(*, limit: int = BATCH) -> int:
     """Hooks that failed are run again. Returns how many calls are square with their tenant."""
     owing = OutboundCall.objects.owing_hooks(clock.now()).order_by("hook_due_at")
-    return sum(_run_owed_hooks(call.pk) for call in owing.only("pk")[:limit])
+    return _each(_run_owed_hooks, owing.only("pk")[:limit])
 
 
 @transaction.atomic
-def _run_owed_hooks(pk: uuid.UUID) -> bool:
+def _run_owed_hooks(owing: OutboundCall) -> bool:
     now = clock.now()
-    call = OutboundCall.objects.select_for_update().owing_hooks(now).filter(pk=pk).first()
+    locked = OutboundCall.objects.select_for_update().owing_hooks(now).defer(*ENCRYPTED)
+    call = locked.filter(pk=owing.pk).first()
     return call is not None and run_settled_hooks(call, now=now)
 
 
@@ -230,14 +246,15 @@ def _queue(adapter: str) -> str:
 
 def look_up(call_id: str) -> bool:
     """Ask the provider whether an UNKNOWN call happened. Returns whether that settled it."""
-    call = OutboundCall.objects.unknown().filter(pk=call_id).first()
+    call = OutboundCall.objects.unknown().filter(pk=call_id).defer(*ENCRYPTED).first()
     if call is None:
         return False
     try:
         plan = plan_for(call)
         payload = load_payload(call, plan.operation)
         context = context_for(call, plan.policy, operation=plan.operation)
-        reply = plan.adapter.resolve(call.operation, payload, context)
+        with hiding_text(call):
+            reply = plan.adapter.resolve(call.operation, payload, context)
     except (DeliveryError, ImproperlyConfigured, CallRefused) as error:
         logger.warning(
             "lookup_failed", call_id=str(call.pk), adapter=call.adapter, error=type(error).__name__
