@@ -65,7 +65,7 @@ def configure(config: dict[str, Any]) -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # or a logger keeps the set-up of its first line
     )
 
 

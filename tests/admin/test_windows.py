@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -102,7 +103,7 @@ def act(
     client: Client, page: str, action: str, *rows: object, **fields: str
 ) -> tuple[HttpResponse, list[str]]:
     """POST an action on rows; the answer and what it said."""
-    answer = client.post(
+    answer: Any = client.post(
         reverse(page), {"action": action, "_selected_action": [str(r) for r in rows], **fields}
     )
     return answer, [str(message) for message in get_messages(answer.wsgi_request)]
