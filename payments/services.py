@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 ADAPTER = "stripe"
+REUSED = "this idempotency key was used with another operation or payload"
 
 
 @transaction.atomic
@@ -225,19 +226,21 @@ def cancel_payment(
     a payment that the provider does not have yet: cancel its call instead
     (`outbound.services.cancel_call`). https://docs.stripe.com/api/payment_intents/cancel
     """
-    locked = Payment.objects.select_for_update().get(pk=payment.pk)
-    call = enqueue_call(
-        adapter=ADAPTER,
-        operation="cancel_payment_intent",
-        payload=_given(
-            payment_intent=_provider_id(locked, "/payment_intent"), cancellation_reason=reason
-        ),
-        idempotency_key=idempotency_key,
-        reference=locked.reference,
-        request_id=request_id,
-        created_by=created_by,
-    )
-    Payment.objects.filter(pk=locked.pk).update(cancel_call=call)
+    operation = "cancel_payment_intent"
+    intent = _provider_id(payment, "/payment_intent")
+    document = _document(operation, _given(payment_intent=intent, cancellation_reason=reason))
+    if _same_call(idempotency_key, operation, document) is None:
+        locked = Payment.objects.select_for_update().get(pk=payment.pk)
+        call = _same_call(idempotency_key, operation, document) or enqueue_call(
+            adapter=ADAPTER,
+            operation=operation,
+            payload=document,
+            idempotency_key=idempotency_key,
+            reference=locked.reference,
+            request_id=request_id,
+            created_by=created_by,
+        )
+        Payment.objects.filter(pk=locked.pk).update(cancel_call=call)
     payment.refresh_from_db()
     return payment
 
@@ -314,14 +317,8 @@ def _store_refund(call: OutboundCall, payment: Payment | None, *, everything: bo
 
 
 def _refund_of_key(key: str | None, asked: Mapping[str, Any]) -> Refund | None:
-    """The refund that this key stands for already. Raises KeyReused.
-
-    The engine would find the call too, but only by inserting against it, and that waits for
-    whoever settles that call, who waits for the payment's lock.
-    """
-    if not isinstance(key, str) or not (key.isascii() and key.isprintable()):
-        return None  # enqueuing refuses what is no key
-    call = OutboundCall.objects.filter(adapter=ADAPTER, account="", dedupe_key=key).first()
+    """The refund that this key stands for already. Raises KeyReused."""
+    call = _call_of_key(key)
     if call is None:
         return None
     refund = Refund.objects.filter(call=call).first()
@@ -329,7 +326,24 @@ def _refund_of_key(key: str | None, asked: Mapping[str, Any]) -> Refund | None:
         stored = {k: v for k, v in call.payload.items() if k != "amount" or not refund.everything}
         if stored == asked:
             return refund
-    raise KeyReused("this idempotency key was used with another operation or payload")
+    raise KeyReused(REUSED)
+
+
+def _same_call(key: str | None, operation: str, document: Mapping[str, Any]) -> OutboundCall | None:
+    """The call that this key stands for already. Raises KeyReused."""
+    call = _call_of_key(key)
+    if call is not None and (call.operation, call.payload) != (operation, document):
+        raise KeyReused(REUSED)
+    return call
+
+
+def _call_of_key(key: object) -> OutboundCall | None:
+    """Who holds the payment's lock must ask before enqueuing. The engine would find the call
+    too, but by inserting against it, and that waits for whoever is settling that call, who waits
+    for the payment's lock."""
+    if not isinstance(key, str) or not (key.isascii() and key.isprintable()):
+        return None  # enqueuing refuses what is no key
+    return OutboundCall.objects.filter(adapter=ADAPTER, account="", dedupe_key=key).first()
 
 
 def find_customer(key: object) -> Customer | None:

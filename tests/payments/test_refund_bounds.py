@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from outbound import engine
 from outbound.errors import KeyReused
@@ -16,7 +16,7 @@ from outbound.services import OutboundCall
 from outbound.states import CallStatus
 from payments.errors import RefundTooLarge
 from payments.models import Customer, Payment, Refund
-from payments.services import create_customer, create_payment, refund_payment
+from payments.services import cancel_payment, create_customer, create_payment, refund_payment
 from payments.states import RefundStatus
 from tests.payments import samples
 from tests.payments.conftest import ScriptedStripe, deliver, paid
@@ -223,3 +223,30 @@ def test_key_is_refused_while_its_call_runs(stripe: ScriptedStripe) -> None:
     )
     with pytest.raises(KeyReused):
         refund_payment(payment=payment, amount=6, idempotency_key="k")
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    "ask",
+    [partial(refund_payment, amount=5), cancel_payment],
+    ids=["refund", "cancellation"],
+)
+def test_key_is_answered_while_its_call_is_being_settled(
+    stripe: ScriptedStripe, ask: Callable[..., Any]
+) -> None:
+    """Who repeats a request does not wait for the transaction that settles its call, and which
+    may wait for the payment itself."""
+    payment = paid(stripe)
+
+    def impatient() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '5s'")
+            try:
+                return ask(payment=payment, idempotency_key="k")
+            finally:
+                cursor.execute("RESET lock_timeout")
+
+    first = impatient()
+    with transaction.atomic():
+        OutboundCall.objects.filter(dedupe_key="k").update(rule="being settled")
+        assert together([impatient]) == [first]

@@ -304,6 +304,10 @@ class TestCancelPayment:
         payment = paid(stripe)
         first = cancel_payment(payment=payment, idempotency_key="k").cancel_call
         assert cancel_payment(payment=payment, idempotency_key="k").cancel_call == first
+        with pytest.raises(KeyReused):
+            cancel_payment(payment=payment, reason="duplicate", idempotency_key="k")
+        with pytest.raises(KeyReused):
+            refund_payment(payment=payment, idempotency_key="k")
 
 
 class TestCustomers:
