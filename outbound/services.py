@@ -166,12 +166,15 @@ def validate_payload(spec: Operation, payload: Mapping[str, Any] | BaseModel) ->
             payload.model_dump() if isinstance(payload, BaseModel) else payload
         )
     except ValidationError as error:
-        raise InvalidPayload(field_errors(error)) from error
+        raise InvalidPayload(field_errors(error)) from None
+    document: dict[str, Any] = {}
     try:
-        document: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
-        canonical_json(document)
-    except ValueError as error:  # NaN, an endless number, a type that JSON has not
-        raise InvalidPayload([FieldError("", "must consist of plain JSON values")]) from error
+        document = model.model_dump(mode="json", exclude_none=True)
+        same = spec.payload_model.model_validate_json(canonical_json(document)) == model
+    except ValueError:  # a number without end, a type or half a character that JSON has not
+        same = False
+    if not same:  # JSON made something else of it: NaN, say, becomes null
+        raise InvalidPayload([FieldError("", "must consist of values that JSON can hold")])
     return document
 
 
