@@ -21,6 +21,7 @@ from outbound.request_ids import current_request_id
 FORMATS = ("console", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TRACEBACK_CHARACTERS = 20_000
+OURS = ("level", "logger", "timestamp")  # written here, and not by whoever logs
 
 # Lines that would repeat the engine's own, or show what is in rows.
 QUIET = (
@@ -115,7 +116,8 @@ def _scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     from integrations_project.scrubbing import scrub, scrub_text  # settings import this module
 
     story = event.pop("exception", None)
-    scrubbed: EventDict = scrub(event)
+    ours = {name: event.pop(name) for name in OURS if name in event}
+    scrubbed: EventDict = scrub(event) | ours
     if story is not None:
         scrubbed["exception"] = scrub_text(str(story), limit=TRACEBACK_CHARACTERS)
     return scrubbed

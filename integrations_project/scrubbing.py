@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +13,8 @@ from outbound.redaction import HIDDEN, sanitise
 
 TEXT_CHARACTERS = 2000
 DEPTH = 6
+REPEATED_CHARACTERS = 100
+UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 SECRET_NAMES = ("body", "cookies", "data", "email", "env", "headers", "payload", "query_string")
 SECRET_ENDINGS = (
@@ -23,6 +27,14 @@ def scrub_text(text: str, *, limit: int = TEXT_CHARACTERS) -> str:
     """`text` without configured secrets and without what looks like one, cut to `limit`."""
     for secret in sorted(settings.ENVIRONMENT.secret_values, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
+    if len(text) > REPEATED_CHARACTERS:
+        return sanitise(text, limit=limit)
+    return text if UUID.fullmatch(text) else _sanitise_repeated(text, limit)
+
+
+@lru_cache(maxsize=1024)
+def _sanitise_repeated(text: str, limit: int) -> str:
+    """Most lines consist of the same few words: the patterns would take most of their time."""
     return sanitise(text, limit=limit)
 
 
