@@ -1,0 +1,1 @@
+"""Brings events to a URL, as well or as badly as it is told."""
