@@ -1,0 +1,114 @@
+"""`python -m sandbox`: parse the arguments, listen, say so in one line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from sandbox.fields import BadInput
+from sandbox.journal import Unwritable
+from sandbox.provider import Provider
+from sandbox.server import Server
+from sandbox.webhooks.policy import Endpoint
+
+PARENT_SECONDS = 0.5
+
+
+class Arguments(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"sandbox: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0 after SIGTERM, 1 for trouble, 2 for arguments that make no sense."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    told = {
+        name: value
+        for name, value in (
+            ("url", given.webhook_url),
+            ("secrets", [given.webhook_secret] if given.webhook_secret else None),
+        )
+        if value is not None
+    }
+    try:
+        endpoint = Endpoint().changed(told)
+    except BadInput as error:
+        parser.error(str(error))
+    if given.webhook_url and not given.webhook_secret:
+        parser.error("--webhook-url needs --webhook-secret")
+    _raise_file_limit()
+    if given.exit_with_parent:
+        _exit_with_parent()
+    try:
+        asyncio.run(_serve(given, endpoint))
+    except (OSError, Unwritable) as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(given: argparse.Namespace, endpoint: Endpoint) -> None:
+    provider = Provider(seed=given.seed, endpoint=endpoint, ledger=given.ledger)
+    await Server(provider).serve(host=given.host, port=given.port, ready=_say_ready)
+
+
+def _say_ready(host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    print(f"sandbox listening on http://{shown}:{port}", flush=True)
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        prog="python -m sandbox",
+        description="A provider on this machine that speaks Stripe's wire format.",
+    )
+    parser.add_argument("--port", type=_port, required=True, help="0: any free one")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--seed", type=int, help="makes random faults repeat themselves")
+    parser.add_argument("--webhook-url", metavar="URL")
+    parser.add_argument("--webhook-secret", metavar="SECRET")
+    parser.add_argument("--ledger", type=Path, metavar="FILE", help="append effects as JSON lines")
+    parser.add_argument(
+        "--exit-with-parent", action="store_true", help="end when the starting process is gone"
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
+def _raise_file_limit() -> None:
+    """A hanging connection is a file; there may be thousands."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _exit_with_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
