@@ -342,7 +342,9 @@ def retry_call_as_new(*, call_id: object, reason: str, actor: str = "") -> Outbo
 
 
 def _locked(call_id: object) -> OutboundCall:
-    call = OutboundCall.objects.select_for_update().with_id(call_id).first()
+    # what cannot be decrypted can still be cancelled, or be settled by a person's word
+    rows = OutboundCall.objects.select_for_update().defer(*engine.ENCRYPTED)
+    call = rows.with_id(call_id).first()
     if call is None:
         raise IllegalMove(f"there is no call {str(call_id)[:60]!r}")
     return call
@@ -372,7 +374,7 @@ def _revive(
         hook_due_at=None,
         hook_attempts=0,
         hook_error="",
-        rule=f"{action} by {actor or 'the application'}"[:200],
+        rule=storable(f"{action} by {actor or 'the application'}", limit=200),
         **changes,
     )
     if not moved:
@@ -390,13 +392,8 @@ def cancel_call(*, call_id: object, actor: str = "", reason: str = "") -> Outbou
     """Stop a waiting call. It becomes CANCELLED; where an earlier attempt may have worked it
     becomes UNKNOWN instead, for "cancelled" would be a guess. Raises IllegalMove."""
     call, now = _locked(call_id), clock.now()
-    spec = registry.operation_of(call.adapter, call.operation)
-    maybe = (
-        not spec.reads
-        and CallAttempt.objects.filter(call=call, idempotency_key=call.idempotency_key)
-        .may_have_worked()
-        .exists()
-    )
+    attempts = CallAttempt.objects.filter(call=call, idempotency_key=call.idempotency_key)
+    maybe = attempts.may_have_worked().exists()
     target = CallStatus.UNKNOWN if maybe else CallStatus.CANCELLED
     rule = f"cancelled by {actor or 'the application'}"
     changes: dict[str, Any] = {"finished_at": now}
@@ -404,7 +401,11 @@ def cancel_call(*, call_id: object, actor: str = "", reason: str = "") -> Outbou
         rule += "; an earlier attempt may have worked"
         changes = {"due_at": now, "lookups": 0}
     moved = OutboundCall.objects.filter(pk=call.pk).move_to(
-        target, sources=WAITING & sources_of(target), now=now, rule=rule[:200], **changes
+        target,
+        sources=WAITING & sources_of(target),
+        now=now,
+        rule=storable(rule, limit=200),
+        **changes,
     )
     if not moved:
         raise IllegalMove(f"a {call.status} call cannot be cancelled")
@@ -429,13 +430,13 @@ def resolve_call(
         raise ReasonRequired("say how you know what became of this call")
     call, now = _locked(call_id), clock.now()
     target = CallStatus.SUCCEEDED if succeeded else CallStatus.FAILED
-    changes: dict[str, Any] = {"provider_reference": provider_reference} if succeeded else {}
+    changes = {"provider_reference": storable(provider_reference)} if succeeded else {}
     moved = OutboundCall.objects.filter(pk=call.pk).move_to(
         target,
         sources={CallStatus.UNKNOWN},
         now=now,
         finished_at=now,
-        rule=f"{target} according to {actor or 'the application'}"[:200],
+        rule=storable(f"{target} according to {actor or 'the application'}", limit=200),
         **changes,
     )
     if not moved:
@@ -490,5 +491,9 @@ def settle_from_event(
 def _note(call: OutboundCall, action: str, *, now: datetime, actor: str, reason: str) -> None:
     if actor or reason:
         CallNote.objects.create(
-            call=call, at=now, actor=actor[:150], action=action, reason=reason.strip()[:500]
+            call=call,
+            at=now,
+            actor=storable(actor, limit=150),
+            action=action,
+            reason=storable(reason.strip(), limit=500),
         )
