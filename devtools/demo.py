@@ -1,0 +1,400 @@
+"""`./dev demo`: the main job on the embedded default, with faults, a killed worker and a ledger.
+
+Everything is real: a web process, a worker and a provider of their own, started from nothing in
+var/demo. The exit status is 0 only if the provider's ledger and our rows agree.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from devtools.environment import HOST, celery_command, state_folder, web_command
+from devtools.local_secrets import local_secrets
+from devtools.run import answers, free_port, stop_on_signals
+from devtools.stack import ROOT, Stack
+from devtools.trouble import Trouble, exit_status
+from sandbox.control import Sandbox
+from sandbox.process import SandboxError
+
+CUSTOMERS, PAYMENTS, REFUNDS = 12, 18, 8  # and one that is declined, and one that is waited for
+CALLS = CUSTOMERS + PAYMENTS + REFUNDS + 2
+FAULT_RATE = 0.2
+FAULTS: list[dict[str, Any]] = [
+    {"kind": "status", "status": 503},
+    {"kind": "rate_limit", "retry_after": "1"},
+    {"kind": "drop_before_effect"},
+    {"kind": "drop_after_effect"},
+]
+LATENCY_SECONDS = 0.3
+DECLINED_AMOUNT = 4242
+PATIENCE_SECONDS = 90.0
+POLL_SECONDS = 0.1
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+WAITS = {
+    "RETRY_SCHEDULE": "0.5,1,1,1,2,2,2,3,3,3,5,5",
+    "LEASE_SECONDS": "16",
+    "SWEEP_SECONDS": "1",
+    "WORKER_CONCURRENCY": "8",
+}
+
+Found = TypeVar("Found")
+
+
+def main(arguments: list[str]) -> int:
+    """0 when every assertion holds."""
+    if set(arguments) - {"--keep"}:
+        raise Trouble("usage: ./dev demo [--keep]")
+    began = time.monotonic()
+    folder = state_folder(os.environ) / "demo"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    port = free_port()
+    environment = demo_environment(folder, port=port)
+    try:
+        with (
+            Sandbox.start(
+                webhook_url=f"http://{HOST}:{port}/webhooks/stripe",
+                webhook_secret=Path(environment["STRIPE_WEBHOOK_SECRET_FILE"]).read_text("ascii"),
+                seed=1,
+            ) as sandbox,
+            (folder / "stack.log").open("w", encoding="utf-8") as log,
+        ):
+            environment["STRIPE_API_BASE"] = sandbox.url
+            return show(sandbox, environment, log, port=port, keep=bool(arguments), began=began)
+    except SandboxError as error:
+        raise Trouble(str(error)) from error
+
+
+def demo_environment(folder: Path, *, port: int) -> dict[str, str]:
+    """The embedded default, whatever the caller has set, with short waits."""
+    return {
+        **{name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
+        "DEBUG": "1",
+        "LOG_LEVEL": "WARNING",
+        "PYTHONUNBUFFERED": "1",
+        "REMAP_SIGTERM": "SIGQUIT",
+        "STATE_DIR": str(folder),
+        "PUBLIC_URL": f"http://{HOST}:{port}",
+        "STRIPE_SECRET_KEY": "sk_test_demo",
+        **WAITS,
+        **local_secrets(
+            state=folder,
+            environment={},
+            names=("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "STRIPE_WEBHOOK_SECRET"),
+        ),
+    }
+
+
+def show(
+    sandbox: Sandbox,
+    environment: dict[str, str],
+    log: IO[str],
+    *,
+    port: int,
+    keep: bool,
+    began: float,
+) -> int:
+    """The demo itself, once the provider is there."""
+    stack = build_stack(environment, log, port=port)
+    asked = stop_on_signals(stack)
+    password = prepare(environment)
+    os.environ.clear()
+    os.environ.update(environment, DJANGO_SETTINGS_MODULE="integrations_project.settings")
+    import django
+
+    django.setup()
+    with stack:
+        stack.start()
+        wait_for(lambda: answers(port), "the web process to answer")
+        scene = Scene(sandbox, stack)
+        scene.play()
+        table, broken = scene.compare()
+        print_table(table, took=time.monotonic() - began)
+        for line in broken:
+            print(f"NOT SO: {line}")
+        if keep:
+            say(f"\nThe stack stays up: http://{HOST}:{port}/admin/  (admin / {password})")
+            say("Ctrl-C stops everything.")
+            asked.wait()
+        stack.stop()
+    if broken:
+        raise Trouble(f"{len(broken)} of the demo's assertions do not hold; see {log.name}")
+    return 0
+
+
+def build_stack(environment: dict[str, str], log: IO[str], *, port: int) -> Stack:
+    """Web and worker, whose words go to a file."""
+    lock = threading.Lock()
+
+    def write(name: str, line: str) -> None:
+        with lock:
+            if not log.closed:
+                log.write(f"{name:<8}| {line}\n")
+                log.flush()
+
+    stack = Stack(environment=environment, write=write)
+    stack.add(name="worker", command=celery_command("worker"))
+    stack.add(name="web", command=web_command(port=port))
+    return stack
+
+
+def prepare(environment: dict[str, str]) -> str:
+    """Migrate, and make the admin user; its password."""
+    done = subprocess.run(
+        [sys.executable, "-m", "devtools.prepare"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Trouble("the database could not be prepared; see above")
+    return done.stdout.strip()
+
+
+class Scene:
+    """What is shown, and what must be true of it afterwards."""
+
+    def __init__(self, sandbox: Sandbox, stack: Stack) -> None:
+        self._sandbox = sandbox
+        self._stack = stack
+        self._cut: set[Any] = set()
+
+    def play(self) -> None:
+        say(f"{CALLS} calls to a provider on this machine that fails one request in five:")
+        say("errors 503, 429 with Retry-After, connections lost before or after the effect.")
+        say("Waits are short for the show: retries from half a second, leases of 16 s.\n")
+        self._sandbox.change_settings(latency=LATENCY_SECONDS)
+        self._sandbox.set_mix(rate=FAULT_RATE, kinds=FAULTS, method="POST", path="/v1/")
+        self._sandbox.change_webhooks(
+            policy={"reorder": 5, "reorder_seconds": 0.5},
+            rules=[{"rate": 0.3, "policy": {"reorder": 5, "duplicates": 1}}],
+        )
+        self._decline_one()
+        self._roll_one_back()
+        self._enqueue()
+        self._kill_the_worker()
+        self._wait_for_an_answer()
+        self._retry_as_new()
+        self._refund()
+        wait_for(self._at_rest, "every call to end")
+        self._sandbox.wait_for_deliveries(patience=PATIENCE_SECONDS)
+        wait_for(self._events_ended, "every event to be handled")
+
+    def _decline_one(self) -> None:
+        from payments.services import create_payment
+
+        self._sandbox.decline_for(amount=DECLINED_AMOUNT)
+        self._declined = create_payment(
+            amount=DECLINED_AMOUNT,
+            currency="usd",
+            payment_method="pm_card_visa",
+            confirm=True,
+            reference="demo-declined",
+        )
+
+    def _roll_one_back(self) -> None:
+        from django.db import transaction
+
+        from payments.services import create_payment
+
+        class NoSale(Exception):
+            pass
+
+        try:
+            with transaction.atomic():
+                create_payment(amount=1, currency="usd", reference="demo-rolled-back")
+                raise NoSale
+        except NoSale:
+            say("A transaction asked for a payment and rolled back: there is no such call.")
+
+    def _enqueue(self) -> None:
+        from django.db import transaction
+
+        from payments.services import create_customer, create_payment
+
+        with transaction.atomic():
+            for number in range(CUSTOMERS):
+                create_customer(email=f"demo{number}@example.com", reference=f"demo-c{number}")
+        with transaction.atomic():
+            self._payments = [
+                create_payment(
+                    amount=1000 + number,
+                    currency="usd",
+                    payment_method="pm_card_visa",
+                    confirm=True,
+                    reference=f"demo-p{number}",
+                )
+                for number in range(PAYMENTS)
+            ]
+        say(f"{CUSTOMERS} customers and {PAYMENTS} payments are committed; the worker takes them.")
+
+    def _kill_the_worker(self) -> None:
+        from outbound.services import CallAttempt, OutboundCall
+        from outbound.states import CallStatus
+
+        running = OutboundCall.objects.filter(status=CallStatus.RUNNING)
+        wait_for(lambda: running.count() >= 4, "four calls to be in flight")
+        pid = self._stack.pid("worker")
+        self._stack.kill("worker")
+        self._cut = set(CallAttempt.objects.open().values_list("pk", flat=True))
+        say(f"SIGKILL to the worker (pid {pid}) with {len(self._cut)} calls in flight.")
+        wait_for(lambda: self._stack.restarts("worker") >= 1, "the worker to come back")
+        say("It has been started again; what was in flight goes on when its lease ends.")
+
+    def _wait_for_an_answer(self) -> None:
+        from payments.services import create_payment
+
+        payment = create_payment(amount=900, currency="usd", reference="demo-checkout", wait=10)
+        if not payment.client_secret:
+            say("A checkout view got no answer within its wait: the call goes on by itself.")
+            return
+        attempts = payment.call.attempts if payment.call else 0
+        say(
+            f"A checkout view waited for its client_secret, and has it after {attempts} attempt(s)."
+        )
+
+    def _retry_as_new(self) -> None:
+        from outbound.services import retry_call_as_new
+        from outbound.states import CallStatus
+
+        call = self._declined.call
+        if call is None:
+            raise Trouble("the declined payment has no call")
+
+        def failed() -> bool:
+            call.refresh_from_db()
+            return call.status == CallStatus.FAILED
+
+        wait_for(failed, "the card to be declined")
+        say(f"One card was declined ({call.error_code}): FAILED, and never repeated by itself.")
+        self._sandbox.clear_declines()
+        retry_call_as_new(call_id=call.pk, reason="the bank has lifted its block", actor="demo")
+        say("The cause is gone: retried as new, with a new key and a reason.")
+
+    def _refund(self) -> None:
+        from django.db import transaction
+
+        from payments.services import refund_payment
+
+        def paid() -> bool:
+            for payment in self._payments[:REFUNDS]:
+                payment.refresh_from_db()
+            return all(payment.provider_id for payment in self._payments[:REFUNDS])
+
+        wait_for(paid, "the payments that are to be refunded")
+        with transaction.atomic():
+            for number, payment in enumerate(self._payments[:REFUNDS]):
+                refund_payment(payment=payment, amount=500 + number, reference=f"demo-r{number}")
+        say(f"{REFUNDS} refunds are committed.")
+
+    def _at_rest(self) -> bool:
+        from outbound.services import OutboundCall
+        from outbound.states import FINAL
+
+        return not OutboundCall.objects.exclude(status__in=FINAL).exists()
+
+    def _events_ended(self) -> bool:
+        from webhooks.services import WebhookEvent
+        from webhooks.states import FINISHED
+
+        return not WebhookEvent.objects.exclude(status__in=FINISHED).exists()
+
+    def compare(self) -> tuple[list[tuple[str, str]], list[str]]:
+        """The final table, and what does not hold."""
+        from outbound.services import CallAttempt, OutboundCall
+        from payments.models import Payment
+        from webhooks.services import WebhookEvent
+        from webhooks.states import EventStatus
+
+        calls = list(OutboundCall.objects.all())
+        effects = [effect for effect in self._sandbox.ledger() if effect.by == "request"]
+        done = Counter(effect.call for effect in effects if effect.outcome == "done")
+        doubled = [key for key, count in Counter(e.key for e in effects).items() if count > 1]
+        lost = [call for call in calls if call.status == "succeeded" and done[str(call.pk)] != 1]
+        events = list(WebhookEvent.objects.all())
+        deliveries = self._sandbox.deliveries()
+        delivered = [each for each in deliveries if each.outcome == "delivered"]
+        requests = self._sandbox.requests()
+        faults = Counter(request.fault for request in requests if request.fault)
+        cut = Counter(a.outcome for a in CallAttempt.objects.filter(pk__in=self._cut))
+        statuses = Counter(call.get_status_display() for call in calls)
+        refunded = sum(e.amount or 0 for e in effects if e.kind == "refund.created")
+        ours = sum(payment.amount_refunded for payment in Payment.objects.all())
+        handled = sum(event.status == EventStatus.PROCESSED for event in events)
+        table = [
+            ("calls asked for", str(len(calls))),
+            ("calls by outcome", words(statuses)),
+            ("attempts made", f"{CallAttempt.objects.count()}, {len(self._cut)} cut by SIGKILL"),
+            ("  which ended", f"{cut['crashed']} by their lease, {cut['superseded']} by a webhook"),
+            ("faults that requests met", f"{sum(faults.values())} of {len(requests)} requests"),
+            ("  of which", words(faults)),
+            ("webhooks delivered", f"{len(delivered)} for {len(events)} events, out of order"),
+            ("events handled", f"{handled} processed once each, {len(events) - handled} ignored"),
+            ("refunded", f"{ours} here, {refunded} at the provider"),
+            ("effects at the provider", f"{sum(done.values())} for {len(calls)} calls"),
+            ("calls lost", str(len(lost))),
+            ("effects duplicated", str(len(doubled))),
+        ]
+        truths = [
+            (len(calls) == CALLS, f"{CALLS} calls were asked for, there are {len(calls)}"),
+            (statuses == {"Succeeded": CALLS}, f"not every call succeeded: {words(statuses)}"),
+            (not lost, f"{len(lost)} calls succeeded here without exactly one effect there"),
+            (not doubled, f"{len(doubled)} keys had more than one effect"),
+            (sum(done.values()) == CALLS, f"{sum(done.values())} effects for {CALLS} calls"),
+            (bool(self._cut), "no attempt was cut by the SIGKILL"),
+            (
+                cut.keys() <= {"crashed", "superseded"},
+                f"attempts that were cut ended as {dict(cut)}",
+            ),
+            (bool(faults), "no fault was met"),
+            (len(delivered) > len(events), "no event came twice"),
+            (
+                {e.event for e in delivered} == {e.event_id for e in events},
+                "an event was answered 2xx and is not stored, or the other way round",
+            ),
+            (not any(e.status == EventStatus.FAILED for e in events), "an event failed"),
+            (ours == refunded, f"refunded {ours} here and {refunded} at the provider"),
+        ]
+        return table, [line for holds, line in truths if not holds]
+
+
+def wait_for(seen: Callable[[], Found], what: str) -> Found:
+    """As soon as `seen` is true. Raises Trouble when it takes too long."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := seen()):
+        if time.monotonic() > deadline:
+            raise Trouble(f"waited {PATIENCE_SECONDS:.0f} s for {what}")
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def words(counts: Counter[str]) -> str:
+    """Counts as people say them, the largest first."""
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "none"
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def print_table(rows: list[tuple[str, str]], *, took: float) -> None:
+    width = max(len(name) for name, _ in rows)
+    say("")
+    for name, value in rows:
+        say(f"  {name:<{width}}  {value}")
+    say(f"\nTook {took:.0f} s.")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main, sys.argv[1:]))
