@@ -230,7 +230,7 @@ def _log_try(event_id: str, verdict: Verdict | None, *, seconds: float) -> None:
         source=row.source if row else None,
         event_type=row.event_type if row else None,
         attempt=row.attempts if row else None,
-        status=verdict.decision.status if verdict else "lease_lost",
+        status=verdict.decision.status if verdict else "not ours any more",
         duration=round(seconds, 4),
         next_due_in=None if wait is None else round(wait, 1),
     )

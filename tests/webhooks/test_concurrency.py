@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from outbound import clock
@@ -127,6 +127,25 @@ def announcements() -> list[str]:
     found: list[str] = []
     sweep.announce_due(announce=lambda hint: found.extend(hint.kwargs["event_ids"]))
     return found
+
+
+def test_what_a_handler_wanted_after_the_commit_fails() -> None:
+    """The event is done: nothing that comes after the commit makes it happen again."""
+    row = make_event()
+
+    @handles("stripe", TYPE)
+    def handler(event: Event) -> None:
+        leave_effect(event)
+        transaction.on_commit(fail)
+
+    def fail() -> None:
+        raise LookupError
+
+    for _ in range(2):
+        engine.process(str(row.pk))
+    row.refresh_from_db()
+    assert (row.status, row.attempts, row.error) == (EventStatus.PROCESSED, 1, "")
+    assert effects() == 1
 
 
 class SlowHandler:

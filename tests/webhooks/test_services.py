@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
@@ -30,7 +30,7 @@ from webhooks.errors import (
     WrongMode,
 )
 from webhooks.handlers import handles
-from webhooks.models import WebhookEvent
+from webhooks.models import EventNote, WebhookEvent
 from webhooks.services import Received
 from webhooks.sources import Source
 from webhooks.states import FINISHED, EventStatus
@@ -183,6 +183,28 @@ def test_a_duplicate_of_a_failed_event_re_arms_it(
     assert (row.status, effects("evt_1")) == (EventStatus.PROCESSED, 1)
 
 
+def test_two_duplicates_of_a_failed_event(published: list[Hint]) -> None:
+    """The second one saw it FAILED too, but the first has re-armed it and it is done by now: it
+    is not handled once more."""
+    row = make_event(event_id="evt_1", status=EventStatus.FAILED)
+
+    def overtaken(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("UPDATE"):
+            execute(
+                f"UPDATE {WebhookEvent._meta.db_table} SET status = %s WHERE status = %s",
+                [EventStatus.PROCESSED.value, EventStatus.FAILED.value],
+                False,
+                context,
+            )
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(overtaken):
+        assert deliver(stripe_body(id="evt_1")).duplicate
+    row.refresh_from_db()
+    assert row.status == EventStatus.PROCESSED
+    assert published == []
+
+
 def test_a_duplicate_of_an_event_in_other_words() -> None:
     """The id decides: the first bytes stay."""
     first = stripe_body(id="evt_1", type="a")
@@ -322,6 +344,20 @@ def test_replay(
     assert published == [Hint(TASK, QUEUE, {"event_ids": [str(row.pk)]})]
     engine.process(str(row.pk))
     assert effects() == 1
+
+
+def test_a_replay_and_its_note_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is replayed without it being said who wanted that."""
+    row = make_event(status=EventStatus.FAILED)
+
+    def fail(**_: object) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(EventNote.objects, "create", fail)
+    with pytest.raises(OperationalError):
+        services.replay_event(event_id=row.pk, actor="anna")
+    row.refresh_from_db()
+    assert row.status == EventStatus.FAILED
 
 
 @pytest.mark.parametrize("status", set(EventStatus) - FINISHED)

@@ -1,0 +1,74 @@
+"""What runs every few seconds reads an index that does not grow with history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.db.models import QuerySet
+
+from outbound.ids import uuid7
+from webhooks.models import WebhookEvent
+from webhooks.states import EventStatus
+
+pytestmark = [pytest.mark.django_db, pytest.mark.postgresql]
+
+NOW = datetime(2031, 1, 1, tzinfo=UTC)
+FINISHED_ROWS = 5000
+
+Query = Callable[[], "QuerySet[WebhookEvent]"]
+
+QUERIES: dict[str, tuple[Query, str]] = {
+    "unannounced": (lambda: WebhookEvent.objects.unannounced(NOW)[:500], "event_due"),
+    "expired leases": (
+        lambda: WebhookEvent.objects.expired_leases(NOW).order_by("lease_expires_at")[:500],
+        "Index",  # this one's, or the statuses': both hold hardly a row
+    ),
+    "failed": (
+        lambda: WebhookEvent.objects.failed().order_by("-received_at")[:50],
+        "event_attention",
+    ),
+    "newest": (lambda: WebhookEvent.objects.order_by("-received_at")[:50], "event_received"),
+    "by the provider's id": (
+        lambda: WebhookEvent.objects.filter(event_id="evt_77"),
+        "event_once",
+    ),
+    "a delivery's row": (
+        lambda: WebhookEvent.objects.filter(
+            source="stripe", account__in={""}, event_id__in={"evt_77"}
+        ),
+        "event_once",
+    ),
+}
+
+
+@pytest.fixture
+def history(db: None) -> None:
+    """Many finished rows, and statistics that know about them."""
+    WebhookEvent.objects.bulk_create(
+        WebhookEvent(
+            id=uuid7(),
+            source="stripe",
+            event_id=f"evt_{number}",
+            event_type="a",
+            status=EventStatus.PROCESSED,
+            received_at=NOW - timedelta(seconds=number),
+            updated_at=NOW,
+            due_at=NOW,
+            hint_at=NOW,
+        )
+        for number in range(FINISHED_ROWS)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {WebhookEvent._meta.db_table}")
+
+
+@pytest.mark.usefixtures("history")
+@pytest.mark.parametrize("query,index", QUERIES.values(), ids=QUERIES.keys())
+def test_the_index_is_used(query: Query, index: str) -> None:
+    """PostgreSQL reads this index, and scans no table."""
+    plan = query().explain()
+    assert index in plan
+    assert "Seq Scan" not in plan
