@@ -74,6 +74,7 @@ def deliver(call: OutboundCall | None) -> OutboundCall:
     engine.deliver(call.pk)
     found = services.find_call(call.pk)
     assert found is not None
+    assert found.hook_error == ""
     return found
 
 

@@ -208,6 +208,16 @@ class TestWait:
         assert again.client_secret == "pi_1_secret_2"
         assert len(stripe.forms) == 1
 
+    @pytest.mark.django_db(transaction=True)
+    def test_nobody_else_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The sweep leaves a call alone that is just being made, and announces another at once."""
+        monkeypatch.setattr(services, "deliver_now", lambda **_: None)
+        inline = create_payment(amount=2000, currency="usd", wait=10).call
+        other = create_payment(amount=2000, currency="usd").call
+        assert inline is not None
+        assert other is not None
+        assert inline.hint_at - inline.due_at > other.hint_at - other.due_at
+
     def test_not_inside_a_transaction(self) -> None:
         """The payment must be stored before the provider is called."""
         with pytest.raises(RuntimeError, match="create_payment"):

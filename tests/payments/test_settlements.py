@@ -59,6 +59,14 @@ class TestPayments:
         payment.refresh_from_db()
         assert payment.status == status
 
+    def test_last_attempt_failed(self, stripe: ScriptedStripe) -> None:
+        """A payment that could be tried again has failed for now."""
+        payment = create_payment(amount=2000, currency="usd")
+        stripe.says(samples.intent(last_payment_error={"code": "card_declined"}))
+        deliver(payment.call)
+        payment.refresh_from_db()
+        assert payment.status == PaymentStatus.FAILED
+
     @pytest.mark.parametrize(
         "said, received, captured",
         [

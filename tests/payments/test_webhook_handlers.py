@@ -332,6 +332,33 @@ class TestSettling:
         assert refund.call.status == CallStatus.SUCCEEDED
         assert (refund.status, refund.provider_id) == (RefundStatus.SUCCEEDED, "re_2")
 
+    def test_refund_of_an_older_key(self, stripe: ScriptedStripe) -> None:
+        """A refund that an older key of the call made does not settle it."""
+        refund = refund_payment(payment=paid(stripe), amount=500)
+        old = marks(refund.call)
+        OutboundCall.objects.filter(refund=refund).update(
+            status=CallStatus.UNKNOWN, idempotency_key="hf-new"
+        )
+        listed = samples.page(samples.refund(amount=500, metadata=old))
+        tell(REFUNDED, samples.charge(amount_refunded=500, refunds=listed))
+        refund = Refund.objects.get(pk=refund.pk)
+        assert refund.call is not None
+        assert refund.call.status == CallStatus.UNKNOWN
+        assert refund.status == RefundStatus.REQUESTED
+
+    def test_customer_whose_call_had_failed(self) -> None:
+        """Whoever thought that the call had failed was wrong: the rows follow the provider."""
+        for event_type, status in (
+            (CREATED, CustomerStatus.ACTIVE),
+            (DELETED, CustomerStatus.DELETED),
+        ):
+            customer = create_customer(email="jo@example.com")
+            name = f"cus_{event_type[-4:]}"
+            in_status(customer.call, CallStatus.FAILED)
+            tell(event_type, samples.customer(id=name, metadata=marks(customer.call)))
+            customer.refresh_from_db()
+            assert (customer.status, customer.provider_id) == (status, name)
+
     def test_decline_is_left_to_the_answer(self) -> None:
         """The event of a decline comes with the answer to the call that was to take the money at
         once: the call has failed, and it is the answer that says so."""
@@ -469,6 +496,18 @@ def test_released_authorisation_is_no_refund(stripe: ScriptedStripe) -> None:
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.AUTHORISED
     assert (payment.amount_captured, payment.amount_refunded) == (None, 0)
+
+
+def test_less_is_an_older_word(stripe: ScriptedStripe) -> None:
+    """Money is captured in several steps, and the word of the first one comes last."""
+    payment = create_payment(amount=2000, currency="usd")
+    stripe.says(samples.intent(status="requires_capture"))
+    deliver(payment.call)
+    for received in (1500, 700):
+        tell(SUCCEEDED, samples.intent(status="succeeded", amount_received=received))
+        tell(REFUNDED, samples.charge(amount_captured=received))
+    payment.refresh_from_db()
+    assert payment.amount_captured == 1500
 
 
 def test_refunds_made_elsewhere_count(stripe: ScriptedStripe) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from outbound.errors import PermanentError
 from payments.adapters.stripe import StripeAdapter
 from tests.contracts.adapter import AdapterContract, Sample
+from tests.outbound import wire
 from tests.payments import samples
 
 KEY = "sk_test_contract"
@@ -53,3 +57,24 @@ class TestStripe(AdapterContract):
 
     def options(self, url: str) -> dict[str, Any]:
         return {"API_KEY": KEY, "API_BASE": url}
+
+    def test_quoted_back(self) -> None:
+        """What Stripe quotes of a customer does not reach an error's message; ids, and texts so
+        short that they are everywhere, do."""
+        payload = {
+            "email": "jo@home",
+            "name": "Jo Doe",
+            "description": "i",
+            "metadata": {"k": "Elm"},
+        }
+        message = "Jo Doe <jo@home>, Elm: invalid address for pi_1"
+        body = json.dumps(samples.invalid_request(code="email_invalid", message=message)).encode()
+        answer = wire.reply(body, status="400 Bad Request")
+        model = StripeAdapter.operations["create_customer"].payload_model
+        with wire.peer(wire.answers(answer)) as peer, pytest.raises(PermanentError) as caught:
+            self.adapter(peer.url).perform(
+                "create_customer", model.model_validate(payload), self.context()
+            )
+        assert caught.value.message.endswith(
+            "- [hidden] <[hidden]>, [hidden]: invalid address for pi_1"
+        )
