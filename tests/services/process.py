@@ -36,6 +36,7 @@ class Process:
         with log.open("ab") as errors:
             self._guard = subprocess.Popen(
                 [*guard, "--", *command],
+                bufsize=0,  # an order that nobody takes any more must not wait in a buffer
                 env=dict(environment),
                 cwd=cwd,
                 stdin=subprocess.PIPE,
@@ -104,7 +105,6 @@ class Process:
             return
         try:
             self._guard.stdin.write(f"{order}\n".encode())
-            self._guard.stdin.flush()
         except BrokenPipeError:
             return
         self._answer()

@@ -1,0 +1,1 @@
+"""Real processes, killed and frozen, and the promises that must hold all the same."""
