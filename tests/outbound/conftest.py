@@ -60,7 +60,8 @@ def announced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Hint]
             hinted.append(hint)
             return True
 
-    settings.EMBEDDED_BROKER = False
+    settings.EMBEDDED = settings.EMBEDDED_BROKER = False
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
     monkeypatch.setattr(hints, "_publisher", Recorder())
     return hinted
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
+from outbound.engine import ENCRYPTED
 from outbound.errors import CallRefused
 from outbound.models import OutboundCall
-from outbound.services import find_call, retry_call, retry_call_as_new
+from outbound.services import retry_call, retry_call_as_new
 from outbound.states import CallStatus
 
 
@@ -42,7 +44,7 @@ class Command(BaseCommand):
             try:
                 self._retry(call, options)
                 retried += 1
-            except CallRefused as error:
+            except (CallRefused, ImproperlyConfigured) as error:
                 refused += 1
                 self.stderr.write(f"{call.pk}: {error}")
         self.stdout.write(f"{retried} retried, {refused} skipped")
@@ -57,10 +59,11 @@ class Command(BaseCommand):
         }
         if bool(options["ids"]) == bool(filters):
             raise CommandError("name calls by id, or choose them with --adapter and the like")
+        calls = OutboundCall.objects.defer(*ENCRYPTED)
         if filters:
-            chosen = OutboundCall.objects.filter(status=CallStatus.FAILED, **filters)
+            chosen = calls.filter(status=CallStatus.FAILED, **filters)
             return list(chosen.order_by("created_at")[: options["limit"]])
-        found = [(wanted, find_call(wanted)) for wanted in options["ids"]]
+        found = [(wanted, calls.with_id(wanted).first()) for wanted in options["ids"]]
         for wanted, call in found:
             if call is None:
                 raise CommandError(f"there is no call {wanted!r}")
