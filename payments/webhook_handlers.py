@@ -17,7 +17,8 @@ from django.db.models import QuerySet
 
 from outbound import clock
 from outbound.fields import canonical_json
-from outbound.services import OutboundCall, find_call, settle_from_event
+from outbound.services import OutboundCall, find_call, resolve_call, settle_from_event
+from outbound.states import CallStatus
 from payments.models import Customer, Payment, Refund
 from payments.settlements import record_customer, record_deletion, record_intent
 from payments.states import PaymentStatus
@@ -59,10 +60,23 @@ def _take_intent(event: Event, status: PaymentStatus) -> None:
     )
     payment = _find(Payment.objects.all(), intent.id, intent.mark)
     for call in calls:
-        # The answer to a call that creates and confirms is the decline itself, not a success.
-        if not (status is PaymentStatus.FAILED and call.payload.get("confirm")):
+        if status is PaymentStatus.FAILED and call.payload.get("confirm"):
+            _settle_as_declined(call)
+        else:
             _settle(call, document, intent.id)
     record_intent(_lock(payment), intent, now=clock.now())
+
+
+def _settle_as_declined(call: OutboundCall) -> None:
+    """A call that was to take the money at once has failed with the payment. While it runs, the
+    decline is its answer, on the way with the reason."""
+    if call.status == CallStatus.UNKNOWN:
+        resolve_call(
+            call_id=call.pk,
+            succeeded=False,
+            reason="Stripe's event says that the payment failed",
+            actor="stripe",
+        )
 
 
 @handles("stripe", "charge.refunded")

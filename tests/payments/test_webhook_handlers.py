@@ -378,6 +378,27 @@ class TestSettling:
         payment.refresh_from_db()
         assert (payment.status, payment.provider_id) == (PaymentStatus.REQUESTED, None)
 
+    def test_decline_whose_answer_was_lost(self) -> None:
+        """Nobody knows what became of the call, and the event does: the payment failed, and can
+        be tried again as a new one."""
+        payment = create_payment(
+            amount=2000, currency="usd", payment_method="pm_card_visa", confirm=True
+        )
+        in_status(payment.call, CallStatus.UNKNOWN)
+        document = samples.intent(metadata=marks(payment.call))
+        for _ in range(2):
+            tell(FAILED, document)
+        payment.refresh_from_db()
+        assert payment.call is not None
+        assert payment.call.status == CallStatus.FAILED
+        assert "stripe" in payment.call.rule
+        assert (payment.status, payment.provider_id) == (PaymentStatus.FAILED, "pi_1")
+        services.retry_call_as_new(call_id=payment.call.pk, reason="another card")
+        with pytest.raises(NotYet):
+            tell(FAILED, document)
+        payment.refresh_from_db()
+        assert (payment.status, payment.provider_id) == (PaymentStatus.REQUESTED, None)
+
     def test_failure_of_an_open_payment_proves_the_payment(self) -> None:
         """A payment that the payer failed to pay is there."""
         payment = create_payment(amount=2000, currency="usd")

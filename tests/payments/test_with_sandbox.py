@@ -168,7 +168,7 @@ def test_events_alone_tell_the_same(sandbox: Sandbox) -> None:
     assert (payment.status, payment.amount_captured) == (PaymentStatus.SUCCEEDED, 2000)
     assert declined.status == PaymentStatus.FAILED
     settled = [row.call.status for row in (customer, payment, declined) if row.call]
-    assert settled == [CallStatus.SUCCEEDED, CallStatus.SUCCEEDED, CallStatus.UNKNOWN]
+    assert settled == [CallStatus.SUCCEEDED, CallStatus.SUCCEEDED, CallStatus.FAILED]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
