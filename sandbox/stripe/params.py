@@ -65,7 +65,6 @@ class Params:
         if len(value) > most:
             raise invalid(
                 f"Invalid string: {value[:10]}...{value[-4:]}; must be at most {most} characters",
-                code="parameter_invalid_string_max_length" if most < 5000 else "",
                 param=name,
             )
         return value
