@@ -105,7 +105,7 @@ def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
     if len(words) != 3 or words[2] not in ("HTTP/1.0", "HTTP/1.1"):
         raise Malformed(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request")
     method, target, version = words
-    if not method.isalpha() or not target.startswith("/"):
+    if not (method.isascii() and method.isalpha()) or not target.startswith("/"):
         raise Malformed(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request")
     headers: dict[str, str] = {}
     for line in lines:

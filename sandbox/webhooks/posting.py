@@ -71,9 +71,16 @@ async def _post(target: Target, headers: Mapping[str, str], body: bytes) -> int:
         writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        status = int(head.split(" ", 2)[1])
+        status = _read_status(head)
         await _read_rest(reader, head)
         return status
+
+
+def _read_status(head: str) -> int:
+    version, _, rest = head.partition(" ")
+    if not version.startswith("HTTP/") or not rest[:3].isdigit():
+        raise ValueError("the answer is no HTTP")
+    return int(rest[:3])
 
 
 async def _read_rest(reader: asyncio.StreamReader, head: str) -> None:
