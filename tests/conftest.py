@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
+from hypothesis import settings
 from pytest_django import DjangoDbBlocker
 
 from tests.services.discovery import Services
+
+# A busy machine is slow, which is nobody's fault. `long` is for a night.
+settings.register_profile("suite", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(scope="session")

@@ -59,9 +59,9 @@ def test_the_main_job(either_system: System) -> None:
     assert {event.event_type for event in books.events} == {"customer.created"}
 
 
-def test_a_killed_worker(either_system: System) -> None:
+def test_a_killed_worker(embedded_system: System) -> None:
     """SIGKILL with a call in flight: it stays as it is until the worker is started again."""
-    system = either_system
+    system = embedded_system
     start_everything(system)
     system.provider.hold_webhooks()  # its event would settle the call
     system.provider.add_fault("latency", seconds=2)
