@@ -8,6 +8,7 @@ from pathlib import Path
 
 from devtools.local_secrets import local_secrets
 from devtools.stack import ROOT
+from devtools.trouble import Trouble
 
 HOST = "127.0.0.1"
 
@@ -36,6 +37,11 @@ def has(environment: Mapping[str, str], name: str) -> bool:
     return bool(environment.get(name) or environment.get(f"{name}_FILE"))
 
 
+def has_stripe(environment: Mapping[str, str]) -> bool:
+    """Whether a Stripe account or a stand-in for Stripe is named."""
+    return has(environment, "STRIPE_SECRET_KEY") or has(environment, "STRIPE_API_BASE")
+
+
 def has_real_broker(environment: Mapping[str, str]) -> bool:
     """Whether messages leave the worker's own memory, so that beat has someone to talk to."""
     if environment.get("CELERY_BROKER_URL_FILE"):
@@ -56,9 +62,25 @@ def sandbox_environment(environment: Mapping[str, str], *, port: int) -> dict[st
     }
 
 
-def sandbox_command(*, port: int) -> list[str]:
-    """A provider on this machine."""
-    return [sys.executable, "-m", "sandbox", "--host", HOST, "--port", str(port)]
+def sandbox_command(environment: Mapping[str, str], *, port: int, web_port: int) -> list[str]:
+    """A provider on this machine, which sends its webhooks to the web process.
+
+    `environment`: as sandbox_environment() has completed it.
+    """
+    command = [sys.executable, "-m", "sandbox", "--host", HOST, "--port", str(port)]
+    command += ["--webhook-url", f"http://{HOST}:{web_port}/webhooks/stripe"]
+    return [*command, "--webhook-secret", _value(environment, "STRIPE_WEBHOOK_SECRET")]
+
+
+def _value(environment: Mapping[str, str], name: str) -> str:
+    """What NAME or NAME_FILE says. Raises Trouble when the file cannot be read."""
+    if environment.get(name):
+        return environment[name]
+    path = environment[f"{name}_FILE"]
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise Trouble(f"{name}_FILE={path} cannot be read: {error}") from error
 
 
 def web_command(*, port: int) -> list[str]:

@@ -1,11 +1,17 @@
-"""`./dev manage`: manage.py with the secrets that `./dev run` uses on this machine."""
+"""`./dev manage`: manage.py with the secrets of `./dev run`, and its sandbox while it is up."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from devtools.environment import stack_environment
+from devtools.environment import (
+    has_stripe,
+    sandbox_environment,
+    stack_environment,
+    state_folder,
+)
+from devtools.running import find_running
 from devtools.stack import ROOT
 from devtools.trouble import exit_status
 
@@ -13,6 +19,9 @@ from devtools.trouble import exit_status
 def main(arguments: list[str]) -> int:
     """Becomes manage.py; returns only by raising Trouble."""
     environment = stack_environment(caller=os.environ)
+    running = find_running(state=state_folder(environment))
+    if running and running.sandbox_port and not has_stripe(os.environ):
+        environment |= sandbox_environment(environment, port=running.sandbox_port)
     manage = str(ROOT / "manage.py")
     os.execve(sys.executable, [sys.executable, manage, *arguments], environment)  # noqa: S606
 

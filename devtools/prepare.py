@@ -6,6 +6,7 @@ when an admin exists. Trouble is told on standard error, with a non-zero exit.
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import sys
@@ -25,7 +26,7 @@ def main(_: list[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "integrations_project.settings")
     try:
         django.setup()
-        call_command("check")
+        call_command("check", stdout=io.StringIO())
         call_command("migrate", interactive=False, verbosity=0)
         password = make_first_admin()
     except (CommandError, ImproperlyConfigured, DatabaseError) as error:

@@ -19,11 +19,14 @@ from devtools.environment import (
     celery_command,
     has,
     has_real_broker,
+    has_stripe,
     sandbox_command,
     sandbox_environment,
     stack_environment,
+    state_folder,
     web_command,
 )
+from devtools.running import Running, only_one
 from devtools.stack import ROOT, Stack, print_line
 from devtools.trouble import Trouble, exit_status
 
@@ -40,15 +43,13 @@ def main(arguments: list[str]) -> int:
         raise Trouble("run takes no arguments; PORT=8001 ./dev run chooses another port")
     port = chosen_port(os.environ.get("PORT"))
     check_free(port)
-    environment = stack_environment(caller=os.environ)
-    environment.setdefault("PUBLIC_URL", f"http://{HOST}:{port}")
-    sandbox_port = None if has_stripe(environment) else free_port()
-    if sandbox_port:
-        environment |= sandbox_environment(environment, port=sandbox_port)
+    sandbox_port = None if has_stripe(os.environ) else free_port()
+    environment = complete_environment(os.environ, port=port, sandbox_port=sandbox_port)
     stack = build_stack(environment, port=port, sandbox_port=sandbox_port)
     asked = stop_on_signals(stack)
-    password = prepare(environment, asked)
-    with stack:
+    running = Running(port=port, sandbox_port=sandbox_port)
+    with only_one(state=state_folder(environment), running=running), stack:
+        password = prepare(environment, asked)
         stack.start()
         wait_until_up(stack, port=port, asked=asked)
         if asked.is_set():
@@ -59,6 +60,19 @@ def main(arguments: list[str]) -> int:
         # Calls on their way out may still need their provider.
         stack.stop(*(name for name in stack.names if name != "sandbox"))
     return 0
+
+
+def complete_environment(
+    caller: Mapping[str, str], *, port: int, sandbox_port: int | None
+) -> dict[str, str]:
+    """The environment of every process: the caller's, and what it leaves open."""
+    environment = stack_environment(caller=caller)
+    if not has(environment, "PUBLIC_URL"):
+        environment["PUBLIC_URL"] = f"http://{HOST}:{port}"
+        environment.setdefault("ALLOWED_HOSTS", f"{HOST},localhost")
+    if sandbox_port:
+        environment |= sandbox_environment(environment, port=sandbox_port)
+    return environment
 
 
 def chosen_port(text: str | None) -> int:
@@ -90,19 +104,15 @@ def free_port() -> int:
         return port
 
 
-def has_stripe(environment: Mapping[str, str]) -> bool:
-    """Whether the caller names a Stripe account or a stand-in for Stripe."""
-    return has(environment, "STRIPE_SECRET_KEY") or has(environment, "STRIPE_API_BASE")
-
-
 def build_stack(environment: Mapping[str, str], *, port: int, sandbox_port: int | None) -> Stack:
     """Web and worker; beat with a real broker; the sandbox where there is no Stripe."""
     stack = Stack(environment=environment)
     if sandbox_port:
-        stack.add(name="sandbox", command=sandbox_command(port=sandbox_port))
-    stack.add(name="worker", command=celery_command("worker"))
+        command = sandbox_command(environment, port=sandbox_port, web_port=port)
+        stack.add(name="sandbox", command=command)
+    stack.add(name="worker", command=celery_command("--quiet", "worker"))
     if has_real_broker(environment):
-        stack.add(name="beat", command=celery_command("beat"))
+        stack.add(name="beat", command=celery_command("--quiet", "beat"))
     stack.add(name="web", command=web_command(port=port))
     return stack
 

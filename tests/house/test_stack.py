@@ -218,13 +218,14 @@ sys.stdin.read()
 def test_nothing_outlives_a_killed_supervisor(marker: str, tmp_path: Path) -> None:
     """SIGKILL of the supervisor itself: the kernel takes its processes along."""
     name, _, value = marker.partition("=")
-    supervisor = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR],
-        cwd=ROOT,
-        env={**os.environ, name: value},
-        stdin=subprocess.PIPE,
-        stdout=(tmp_path / "output").open("w"),
-    )
+    with (tmp_path / "output").open("w") as output:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-c", SUPERVISOR],
+            cwd=ROOT,
+            env={**os.environ, name: value},
+            stdin=subprocess.PIPE,
+            stdout=output,
+        )
     wait_until(lambda: (tmp_path / "output").read_text().count("| up") == 2)
     assert len(with_marker(marker)) == 3
     supervisor.kill()

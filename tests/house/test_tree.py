@@ -1,0 +1,97 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+APPS = ("outbound", "webhooks", "payments", "integrations_project")
+PROVIDERS = re.compile(
+    r"stripe|sendgrid|mailgun|twilio|postmark|resend|firebase|fcm", re.IGNORECASE
+)
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def words(path: Path) -> str:
+    """A file's names and texts, without its comments and docstrings."""
+    tree = ast.parse(path.read_text())
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and ast.get_docstring(node, clean=False) is not None
+        and isinstance(node.body[0], ast.Expr)
+    }
+    found = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if id(node) not in docstrings
+    ]
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    found += [token.string for token in tokens if token.type == tokenize.NAME]
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("path", sources("sandbox"), ids=lambda path: path.name)
+def test_the_sandbox_needs_nothing_but_python(path: Path) -> None:
+    """It can be started anywhere, and shares no mistake with what it tests."""
+    assert imported(path) <= {*sys.stdlib_module_names, "sandbox"}
+
+
+def test_the_outbound_engine_knows_no_provider() -> None:
+    """A new provider changes no engine file: none of them names one."""
+    named = {path.name for path in sources("outbound") if PROVIDERS.search(words(path))}
+    assert named == set()
+
+
+def test_every_package_can_be_imported_as_one() -> None:
+    """A folder of modules without __init__.py is invisible to mypy and import-linter."""
+    for folder in (*APPS, "sandbox", "devtools"):
+        for path in sources(folder):
+            assert (path.parent / "__init__.py").exists(), path
+
+
+def test_no_stub_is_left() -> None:
+    """What is not built is not in the tree."""
+    found = subprocess.run(
+        [
+            "git",
+            "grep",
+            "-nE",
+            r"raise NotImplementedError|\b(TODO|FIXME|XXX)\b",
+            "--",
+            "*.py",
+            "dev",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [
+        line for line in found.stdout.splitlines() if not line.startswith("tests/house/test_tree")
+    ]
+    assert lines == []
