@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from amqp import Channel, Connection
-from amqp.exceptions import NotFound
+from amqp.exceptions import AMQPError, NotFound
 from kombu.utils.url import parse_url
 
 TIMEOUT_SECONDS = 3.0
+AWAY = (OSError, AMQPError)  # what a broker raises that is away, frozen or refuses us
 
 
 class Broker:
@@ -40,7 +41,7 @@ class Broker:
             yield connection.channel()
 
     def version(self) -> str:
-        """Raises what amqp makes of a broker that is away, frozen or refuses us."""
+        """Raises one of AWAY."""
         with self.channel() as channel:
             return str(channel.connection.server_properties["version"])
 

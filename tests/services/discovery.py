@@ -8,8 +8,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import pytest
 
 from tests.services.missing import ServiceMissing
-from tests.services.postgres import PostgresServer, PrivatePostgres, find_postgres
-from tests.services.rabbitmq import PrivateRabbitMQ, SharedBroker, find_rabbitmq
+from tests.services.postgres import PrivatePostgres
+from tests.services.rabbitmq import PrivateRabbitMQ
+from tests.services.shared_postgres import PostgresServer, find_postgres
+from tests.services.shared_rabbitmq import SharedBroker, find_rabbitmq
 
 
 class Server(Protocol):

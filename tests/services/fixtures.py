@@ -10,8 +10,9 @@ import pytest
 from tests.services.broker import Broker
 from tests.services.discovery import Services, services_key
 from tests.services.missing import ServiceMissing
-from tests.services.postgres import PostgresServer, PrivatePostgres
+from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbitMQ
+from tests.services.shared_postgres import PostgresServer
 
 T = TypeVar("T")
 

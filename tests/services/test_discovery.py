@@ -39,7 +39,7 @@ class Suite:
     def run(self, test: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "test_small.py").write_text(test)
         (self.folder / "pytest.ini").write_text("[pytest]\nmarkers =\n both_databases\n postgresql")
-        plugins = ("-p", "tests.plugin", "-p", "tests.services.fixtures", "-p", "no:django")
+        plugins = ("-p", "tests.plugin", "-p", "no:django")
         return subprocess.run(
             [sys.executable, "-m", "pytest", str(self.folder), "-rs", *plugins, *options],
             cwd=ROOT,

@@ -10,7 +10,8 @@ import pytest
 from tests.services import postgres as module
 from tests.services.missing import ServiceMissing
 from tests.services.ports import free_port
-from tests.services.postgres import PostgresServer, PrivatePostgres, find_postgres, find_programs
+from tests.services.postgres import PrivatePostgres, find_programs
+from tests.services.shared_postgres import PREFIX, PostgresServer, find_postgres
 
 
 def query(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -47,7 +48,7 @@ def test_a_copy_of_a_database(postgres: PostgresServer) -> None:
 @pytest.mark.services
 def test_leftovers_of_a_killed_session(postgres: PostgresServer) -> None:
     """A database of a process that is gone is dropped; one of a living process stays."""
-    dead = f"{module.PREFIX}_{2**22 + 1}_1"  # above the largest process id
+    dead = f"{PREFIX}_{2**22 + 1}_1"  # above the largest process id
     postgres.create_database(dead)
     with postgres.database() as living:
         postgres.drop_leftovers()

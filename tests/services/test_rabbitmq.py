@@ -8,17 +8,11 @@ import pytest
 from amqp import Message
 
 from tests.house.polling import wait_until
-from tests.services.broker import Broker
+from tests.services.broker import AWAY, Broker
 from tests.services.missing import ServiceMissing
 from tests.services.ports import free_port
-from tests.services.rabbitmq import (
-    AWAY,
-    PrivateRabbitMQ,
-    SharedBroker,
-    find_programs,
-    find_rabbitmq,
-    our_queues,
-)
+from tests.services.rabbitmq import PrivateRabbitMQ, find_programs
+from tests.services.shared_rabbitmq import SharedBroker, find_rabbitmq, our_queues
 
 QUEUE = "letters"
 QUORUM = {"x-queue-type": "quorum"}
