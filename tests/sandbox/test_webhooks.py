@@ -126,7 +126,7 @@ def test_reordering(sandbox: Sandbox, receiver: Receiver) -> None:
 
 def test_a_delay(sandbox: Sandbox, receiver: Receiver) -> None:
     """A late event is overtaken by a later one."""
-    (late,) = emit(sandbox, 1, policy={"delay": 0.5})
+    (late,) = emit(sandbox, 1, policy={"delay": 1.5})
     (soon,) = emit(sandbox, 1)
     sandbox.wait_for_deliveries()
     assert order(receiver) == [soon, late]
@@ -362,14 +362,14 @@ def test_a_reset_calls_everything_back(sandbox: Sandbox, receiver: Receiver) -> 
     receiver.answer = lambda _received: 500
     emit(sandbox, 1)
     wait_until(lambda: len(receiver.received) > 0)
-    emit(sandbox, 1, policy={"delay": 0.3})
-    emit(sandbox, 1, policy={"hold": True})
-    emit(sandbox, 1, policy={"reorder": 5, "reorder_seconds": 0.3})
+    gone = emit(sandbox, 1, policy={"delay": 0.3})
+    gone += emit(sandbox, 1, policy={"hold": True})
+    gone += emit(sandbox, 1, policy={"reorder": 5, "reorder_seconds": 0.3})
     sandbox.reset()
     sandbox.change_webhooks(url=receiver.url, secrets=[SECRET])
-    count = len(receiver.received)
     receiver.answer = lambda _received: 200
     (last,) = emit(sandbox, 1, policy={"delay": 0.6})
     sandbox.wait_for_deliveries()
-    assert order(receiver)[count:] == [last]
+    assert last in order(receiver)
+    assert not set(gone) & set(order(receiver))
     assert sandbox.summary()["deliveries"] == {"delivered": 1}
