@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from http import HTTPStatus
 
 from sandbox.limits import IDLE_SECONDS, MAX_BODY_BYTES
 
+CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
@@ -145,10 +147,9 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
 
 async def _chunk_size(reader: asyncio.StreamReader) -> int:
     line = (await reader.readuntil(b"\r\n")).partition(b";")[0].strip()
-    try:
-        return _bounded(int(line, 16)) if line.isalnum() else int("")
-    except ValueError as error:
-        raise Malformed(HTTPStatus.BAD_REQUEST, "a chunk is malformed") from error
+    if not CHUNK_SIZE.fullmatch(line):
+        raise Malformed(HTTPStatus.BAD_REQUEST, "a chunk is malformed")
+    return _bounded(int(line, 16))
 
 
 def _bounded(length: int) -> int:

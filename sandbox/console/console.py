@@ -21,7 +21,7 @@ PREFIX = "/_control"
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """Something that can be asked. `reads`: the query is its input, otherwise the body."""
+    """Something that can be asked. Its input is the body, or the query where there is none."""
 
     method: str
     path: str
