@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,8 @@ SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 missing_key = pytest.StashKey[str]()
 elsewhere_key = pytest.StashKey[int]()
+workers_key = pytest.StashKey[list[str]]()
+WORKERS_LINES = "holdfast_summary"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -92,15 +95,34 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"database: {config.getoption('database')}"
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """As a worker of pytest-xdist: tell the one that prints the summary."""
+    output: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[WORKERS_LINES] = _summary(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what a worker of pytest-xdist has to tell."""
+    lines = getattr(node, "workeroutput", {}).get(WORKERS_LINES, [])
+    node.config.stash.setdefault(workers_key, []).extend(lines)
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say which servers took part, and what this session left to the other one."""
-    lines = config.stash[services_key].report()
-    elsewhere = config.stash.get(elsewhere_key, 0)
-    if elsewhere and config.getoption("database") == SQLITE:
-        lines.append(f"{elsewhere} tests need --database=postgresql")
+    lines = dict.fromkeys([*_summary(config), *config.stash.get(workers_key, [])])
     if lines:
         terminalreporter.section("services")
         for line in lines:
             terminalreporter.line(line)
+
+
+def _summary(config: pytest.Config) -> list[str]:
+    lines = config.stash[services_key].report()
+    elsewhere = config.stash.get(elsewhere_key, 0)
+    if elsewhere and config.getoption("database") == SQLITE:
+        lines.append(f"{elsewhere} tests need --database=postgresql")
+    return lines

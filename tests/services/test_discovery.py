@@ -126,6 +126,16 @@ def test_a_session_on_sqlite(suite: Suite) -> None:
     assert "1 tests need --database=postgresql" in done.stdout
 
 
+@pytest.mark.parametrize("options", [(), ("--numprocesses=2",)], ids=["alone", "in parallel"])
+def test_the_summary(suite: Suite, nowhere: dict[str, str], options: tuple[str, ...]) -> None:
+    """It tells once of each server and of what is left to the other session, also when several
+    processes run the tests."""
+    tests = WANTS_POSTGRES + EITHER.format(scheme="sqlite:///")
+    done = suite.run(tests, *options, **nowhere)
+    assert done.stdout.count("PostgreSQL missing: TEST_DATABASE_URL") == 1, done.stdout
+    assert done.stdout.count("1 tests need --database=postgresql") == 1
+
+
 def test_nothing_of_the_developers_set_up_leaks_in(suite: Suite) -> None:
     """Variables of the project, of Django and of proxies are not seen by the tests."""
     leaks = {
