@@ -15,13 +15,16 @@ from devtools.running import find_running
 from devtools.stack import ROOT
 from devtools.trouble import exit_status
 
+NOBODY = 9  # the discard port: a call fails at once, and waits for a stack with a provider
+
 
 def main(arguments: list[str]) -> int:
     """Becomes manage.py; returns only by raising Trouble."""
     environment = stack_environment(caller=os.environ)
-    running = find_running(state=state_folder(environment))
-    if running and running.sandbox_port and not has_stripe(os.environ):
-        environment |= sandbox_environment(environment, port=running.sandbox_port)
+    if not has_stripe(os.environ):
+        running = find_running(state=state_folder(environment))
+        sandbox_port = running.sandbox_port if running else None
+        environment |= sandbox_environment(environment, port=sandbox_port or NOBODY)
     manage = str(ROOT / "manage.py")
     os.execve(sys.executable, [sys.executable, manage, *arguments], environment)  # noqa: S606
 

@@ -32,7 +32,7 @@ def entries() -> dict[str, tuple[str, str]]:
         else:
             assert line == "", f"neither a comment nor NAME=value: {line!r}"
             comment = []
-    return {name: re.sub(r" at 0x[0-9a-f]+", "", value) for name, value in found.items()}
+    return found
 
 
 def test_it_lists_every_variable_that_settings_read() -> None:
