@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -27,7 +27,15 @@ PAUSE_SECONDS = 1.0  # after a poll that failed
 
 
 class Backlog(Protocol):
-    """A kind of row that the dispatcher feeds to the tasks."""
+    """A kind of row that waits to be worked on, and what looks after it. `ROWS`: its name."""
+
+    ROWS: str
+
+    def sweep(self, *, limit: int) -> Mapping[str, int]:
+        """Repair what is overdue; counts by sort."""
+
+    def overdue(self) -> Mapping[str, int]:
+        """How many rows a sweep would take up, by sort."""
 
     def announce_due(self, *, limit: int, announce: Callable[[Hint], None]) -> int:
         """Announce at most `limit` due rows; returns how many."""
@@ -39,8 +47,13 @@ class Backlog(Protocol):
 _backlogs: list[Backlog] = []
 
 
+def backlogs() -> Sequence[Backlog]:
+    """All kinds of rows there are."""
+    return tuple(_backlogs)
+
+
 def register_backlog(backlog: Backlog) -> None:
-    """Let the dispatcher feed another kind of row. Called from AppConfig.ready."""
+    """Look after another kind of row. Called from AppConfig.ready."""
     if backlog not in _backlogs:
         _backlogs.append(backlog)
 

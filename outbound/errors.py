@@ -119,6 +119,10 @@ class PermanentError(DeliveryError):
         self.conclusive = conclusive
 
 
+class DidNotHappen(PermanentError):
+    """A look-up found proof that the call failed. Raised by `Adapter.resolve` only."""
+
+
 class AdapterBug(RuntimeError):
     """An adapter raised what nobody foresaw. It has the traceback and the type's name, but not the
     text, which may quote the payload."""

@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from outbound import clock, hints, registry
+from outbound.adapters import Reply
 from outbound.engine import (
     DATABASE_AWAY,
     ENCRYPTED,
@@ -23,13 +24,14 @@ from outbound.engine import (
     decision_changes,
     hiding_text,
     load_payload,
+    nothing_happened,
     outcome_changes,
     plan_for,
     run_settled_hooks,
     send_settled,
     standing_of,
 )
-from outbound.errors import CallRefused, DeliveryError
+from outbound.errors import CallRefused, DeliveryError, DidNotHappen
 from outbound.hints import Hint
 from outbound.models import CallAttempt, OutboundCall
 from outbound.policy import Decision, after_crash, give_up, lookup_delay
@@ -38,6 +40,7 @@ from outbound.states import SETTLED, AttemptOutcome, CallStatus
 
 logger = structlog.get_logger(__name__)
 
+ROWS = "calls"
 BATCH = 500
 DELIVER_TASK = "outbound.deliver_call"
 RESOLVE_TASK = "outbound.resolve_call"
@@ -74,6 +77,18 @@ def sweep(*, limit: int = BATCH, announce: Announce | None = None) -> Counter[st
     if failures:
         raise ExceptionGroup("the sweep could not do everything", failures)
     return done
+
+
+def overdue() -> dict[str, int]:
+    """How many calls a sweep would take up, by sort."""
+    now, calls = clock.now(), OutboundCall.objects
+    return {
+        "leases_expired": calls.expired_leases(now).count(),
+        "out_of_time": calls.out_of_time(now).count(),
+        "hooks_run": calls.owing_hooks(now).count(),
+        "lookups_announced": calls.unknown().filter(due_at__lte=now).count(),
+        "announced": calls.unannounced(now).count(),
+    }
 
 
 def expire_leases(*, limit: int = BATCH) -> int:
@@ -255,6 +270,8 @@ def look_up(call_id: str) -> bool:
         context = context_for(call, plan.policy, operation=plan.operation)
         with hiding_text(call):
             reply = plan.adapter.resolve(call.operation, payload, context)
+    except DidNotHappen as proof:
+        return _settle_lookup(call, CallStatus.FAILED, proof)
     except (DeliveryError, ImproperlyConfigured, CallRefused) as error:
         logger.warning(
             "lookup_failed", call_id=str(call.pk), adapter=call.adapter, error=type(error).__name__
@@ -263,18 +280,23 @@ def look_up(call_id: str) -> bool:
     if reply is None:
         logger.info("lookup_found_nothing", call_id=str(call.pk), lookups=call.lookups)
         return False
-    with transaction.atomic():
-        now = clock.now()
-        moved = OutboundCall.objects.filter(
-            pk=call.pk, idempotency_key=call.idempotency_key
-        ).move_to(
-            CallStatus.SUCCEEDED,
-            sources={CallStatus.UNKNOWN},
-            now=now,
-            finished_at=now,
-            rule="found at the provider",
-            **outcome_changes(reply),
-        )
-        if moved:
-            _tell(call)
+    return _settle_lookup(call, CallStatus.SUCCEEDED, reply)
+
+
+@transaction.atomic
+def _settle_lookup(call: OutboundCall, status: CallStatus, found: Reply | DeliveryError) -> bool:
+    now = clock.now()
+    failed = status == CallStatus.FAILED
+    moved = OutboundCall.objects.filter(pk=call.pk, idempotency_key=call.idempotency_key).move_to(
+        status,
+        sources={CallStatus.UNKNOWN},
+        now=now,
+        finished_at=now,
+        rule="the provider shows that it failed" if failed else "found at the provider",
+        **outcome_changes(found),
+    )
+    if moved and failed:
+        nothing_happened(call)
+    if moved:
+        _tell(call)
     return bool(moved)

@@ -30,7 +30,7 @@ from payments.stripe_objects import (
     read_mark,
     read_refunded_charge,
 )
-from webhooks.errors import NotYet
+from webhooks.errors import NotOurs, NotYet
 from webhooks.handlers import Event, handles
 
 Row = TypeVar("Row", Payment, Customer)
@@ -176,12 +176,14 @@ def _object(event: Event) -> dict[str, Any]:
 
 def _find(rows: QuerySet[Row], provider_id: str, mark: Mark | None) -> Row:
     """The row of a provider's object: by its id, else by the call that made it with its present
-    key. Raises NotYet."""
+    key. Raises NotYet, and NotOurs for an object of an earlier key: a retry as new has taken its
+    place."""
     found = rows.filter(provider_id=provider_id).first() if provider_id else None
     if found is None and provider_id and mark is not None:
         call = find_call(mark.call_id)
-        if call is not None and _made_by(call, mark):
-            found = rows.filter(call=call, provider_id=None).first()
+        if call is not None and not _made_by(call, mark):
+            raise NotOurs(f"made with an earlier key of call {call.pk}")
+        found = rows.filter(call=call, provider_id=None).first() if call else None
     if found is None:
         raise NotYet(f"no {rows.model._meta.verbose_name} of ours is this object")  # noqa: SLF001 - Django's public API
     return found

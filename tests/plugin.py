@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,13 @@ def _summary(config: pytest.Config) -> list[str]:
     if elsewhere and config.getoption("database") == SQLITE:
         lines.append(f"{elsewhere} tests need --database=postgresql")
     return lines
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test has logged may hold what no encoding has, and it must get to who reports."""
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections
+    ]
+    return report

@@ -17,7 +17,7 @@ from outbound import clock
 from outbound.redaction import sanitise
 from webhooks import policy
 from webhooks.announcements import hint_grace
-from webhooks.errors import NotYet
+from webhooks.errors import NotOurs, NotYet
 from webhooks.handlers import Event, handlers_for
 from webhooks.models import EventNote, WebhookEvent
 from webhooks.policy import Decision
@@ -129,7 +129,7 @@ def run_handlers(row: WebhookEvent) -> tuple[int, list[str]]:
             with transaction.atomic():
                 handler(event)
         except NotYet as early:
-            if not last:
+            if not (last or isinstance(early, NotOurs)):
                 raise
             missed.append(sanitise(str(early), limit=120))
     return len(handlers) - len(missed), missed

@@ -71,6 +71,11 @@ class NotYet(Exception):
     """
 
 
+class NotOurs(NotYet):
+    """Raised by a handler: the event speaks of something that will never be known here. It is
+    IGNORED at once, with the message as a note."""
+
+
 class EventRefused(ValueError):
     """The caller asked for something that cannot be done."""
 

@@ -25,6 +25,7 @@ from webhooks.models import WebhookEvent
 
 logger = structlog.get_logger(__name__)
 
+ROWS = "events"
 BATCH = 500
 
 Announce = Callable[[Hint], None]
@@ -56,6 +57,15 @@ def sweep(*, limit: int = BATCH, announce: Announce | None = None) -> Counter[st
     if failures:
         raise ExceptionGroup("the sweep could not do everything", failures)
     return done
+
+
+def overdue() -> dict[str, int]:
+    """How many events a sweep would take up, by sort."""
+    now, events = clock.now(), WebhookEvent.objects
+    return {
+        "leases_expired": events.expired_leases(now).count(),
+        "announced": events.unannounced(now).count(),
+    }
 
 
 def expire_leases(*, limit: int = BATCH) -> int:

@@ -113,7 +113,8 @@ class Adapter:
     def resolve(self, name: str, payload: BaseModel, context: CallContext) -> Reply | None:
         """Look up at the provider whether a call with an unknown outcome happened.
 
-        A Reply if it did; None while that cannot be said. Raises DeliveryError.
+        A Reply if it did; None while that cannot be said. Raises DidNotHappen where there is
+        proof that it failed, and DeliveryError when the look-up itself does.
         """
         return None
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from outbound.adapters import Adapter, CallContext, Reply, operation
 from outbound.client import Request, Response
-from outbound.errors import PermanentError
+from outbound.errors import DidNotHappen, PermanentError
 from payments.adapters.stripe_errors import error_of, unreadable
 from payments.adapters.stripe_form import encode_form
 from payments.adapters.stripe_payloads import (
@@ -113,7 +113,7 @@ class StripeAdapter(Adapter):
         happen". https://docs.stripe.com/search#data-freshness
         """
         if isinstance(payload, NewPaymentIntent):
-            return self._search("/v1/payment_intents/search", context)
+            return _paid_if_confirmed(payload, self._search("/v1/payment_intents/search", context))
         if isinstance(payload, NewCustomer):
             return self._search("/v1/customers/search", context)
         if isinstance(payload, NewRefund):
@@ -253,3 +253,18 @@ def _reply(response: Response, document: dict[str, Any]) -> Reply:
 
 def _is_id(value: object) -> bool:
     return isinstance(value, str) and ID.fullmatch(value) is not None
+
+
+def _paid_if_confirmed(payload: NewPaymentIntent, found: Reply | None) -> Reply | None:
+    """A call that was to take the money at once did not, where the intent waits for another way
+    to pay: its answer was a decline. Raises DidNotHappen then.
+    https://docs.stripe.com/payments/paymentintents/lifecycle
+    """
+    if found and payload.confirm and found.result.get("status") == "requires_payment_method":
+        raise DidNotHappen(
+            "stripe: the payment was declined",
+            code="card_declined",
+            http_status=400,
+            provider_request_id=found.provider_request_id,
+        )
+    return found

@@ -12,6 +12,7 @@ from django.core.management import load_command_class
 from django.db import connection
 from pytest_django import Settings
 
+from outbound import fields
 from outbound.management.commands import rotate_encryption
 from outbound.models import CallNote, OutboundCall
 from outbound.services import cancel_call
@@ -110,11 +111,13 @@ class TestSweep:
         ended = run("sweep")
         assert (ended.status, ended.err) == (0, "")
         assert ended.lines == [
-            "leases expired     1 were handled",
-            "out of time        0 were handled",
-            "hooks run          0 were handled",
-            "lookups announced  1 were handled",
-            "announced          2 were handled",
+            "calls   leases expired     1 were handled",
+            "calls   out of time        0 were handled",
+            "calls   hooks run          0 were handled",
+            "calls   lookups announced  1 were handled",
+            "calls   announced          2 were handled",
+            "events  leases expired     0 were handled",
+            "events  announced          0 were handled",
         ]
         assert reread(overdue[0]).status == S.RETRYING
         assert len(announced) == 3
@@ -130,11 +133,13 @@ class TestSweep:
         ended = run("sweep", "--dry-run")
         assert ended.status == 0
         assert ended.lines == [
-            "leases expired     1 would be handled",
-            "out of time        0 would be handled",
-            "hooks run          0 would be handled",
-            "lookups announced  1 would be handled",
-            "announced          1 would be handled",
+            "calls   leases expired     1 would be handled",
+            "calls   out of time        0 would be handled",
+            "calls   hooks run          0 would be handled",
+            "calls   lookups announced  1 would be handled",
+            "calls   announced          1 would be handled",
+            "events  leases expired     0 would be handled",
+            "events  announced          0 would be handled",
         ]
         assert list(OutboundCall.objects.order_by("pk").values()) == before
         assert announced == []
@@ -283,7 +288,7 @@ class TestRotateEncryption:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A value that was written while it was being rotated is not written over."""
-        real = rotate_encryption.rotate
+        real = fields.rotate
 
         def rotate(token: bytes) -> bytes:
             rotated = real(token)

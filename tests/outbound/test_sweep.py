@@ -14,7 +14,14 @@ from pytest_django import Settings
 
 from outbound import sweep as sweeping
 from outbound.adapters import Reply
-from outbound.errors import AdapterBug, OutcomeUnknown, PermanentError, TransientError
+from outbound.engine import plan_for
+from outbound.errors import (
+    AdapterBug,
+    DidNotHappen,
+    OutcomeUnknown,
+    PermanentError,
+    TransientError,
+)
 from outbound.hints import Hint
 from outbound.models import OutboundCall
 from outbound.services import resolve_call, retry_call, retry_call_as_new
@@ -345,6 +352,21 @@ class TestLookups:
         assert (call.finished_at, call.error_kind) == (time.now, "")
         assert told == [(S.UNKNOWN, None), (S.SUCCEEDED, {"id": "found"})]
 
+    def test_proof_of_failure(self, script: Script, time: VirtualTime, hooks: Any) -> None:
+        """What the provider shows to have failed is FAILED, and can be retried as new. The
+        tenant is told."""
+        told: list[str] = []
+        hooks("create", settled=lambda call: told.append(call.status))
+        call = call_in(S.UNKNOWN, script)
+        script.lookups.append(DidNotHappen("declined", code="card_declined", http_status=400))
+        assert look_up(str(call.pk))
+        call = reread(call)
+        assert (call.status, call.error_kind, call.error_code, call.finished_at) == (
+            S.FAILED, "did_not_happen", "card_declined", time.now,
+        )  # fmt: skip
+        assert not call.tries.filter(effect_possible=True).exists()
+        assert told[-1] == S.FAILED
+
     @pytest.mark.parametrize(
         "answer",
         [None, TransientError("away"), PermanentError("no"), ImproperlyConfigured("no key")],
@@ -478,14 +500,14 @@ class TestAll:
     ) -> None:
         """One row's trouble is logged with its id, and the next one is repaired."""
         bad, good = call_in(S.RUNNING, script), call_in(S.RUNNING, script)
-        real = sweeping.plan_for
+        real = plan_for
 
-        def plan_for(call: OutboundCall) -> Any:
+        def trouble(call: OutboundCall) -> Any:
             if call.pk == bad.pk:
                 raise RuntimeError("what nobody foresaw")
             return real(call)
 
-        monkeypatch.setattr(sweeping, "plan_for", plan_for)
+        monkeypatch.setattr(sweeping, "plan_for", trouble)
         time.passes(seconds=30)
         with structlog.testing.capture_logs() as lines:
             assert expire_leases() == 1

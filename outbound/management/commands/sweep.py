@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from outbound import clock
-from outbound.models import OutboundCall
-from outbound.sweep import BATCH, sweep
+from outbound.dispatcher import Backlog, backlogs
+from outbound.redaction import sanitise
+from outbound.sweep import BATCH
 
 
 class Command(BaseCommand):
@@ -24,19 +25,16 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["limit"] < 1:
             raise CommandError("--limit must be at least 1")
-        counts = overdue() if options["dry_run"] else dict(sweep(limit=options["limit"]))
         verb = "would be" if options["dry_run"] else "were"
-        for name, count in counts.items():
-            self.stdout.write(f"{name.replace('_', ' '):<18} {count} {verb} handled")
+        for backlog in sorted(backlogs(), key=lambda backlog: backlog.ROWS):
+            counts = backlog.overdue() if options["dry_run"] else self._sweep(backlog, options)
+            for sort, count in counts.items():
+                name = sort.replace("_", " ")
+                self.stdout.write(f"{backlog.ROWS:<7} {name:<18} {count} {verb} handled")
 
-
-def overdue() -> dict[str, int]:
-    """How many rows a sweep would take up, by sort."""
-    now, calls = clock.now(), OutboundCall.objects
-    return {
-        "leases_expired": calls.expired_leases(now).count(),
-        "out_of_time": calls.out_of_time(now).count(),
-        "hooks_run": calls.owing_hooks(now).count(),
-        "lookups_announced": calls.unknown().filter(due_at__lte=now).count(),
-        "announced": calls.unannounced(now).count(),
-    }
+    def _sweep(self, backlog: Backlog, options: dict[str, Any]) -> Mapping[str, int]:
+        try:
+            return backlog.sweep(limit=options["limit"])
+        except ExceptionGroup as group:
+            reasons = "; ".join(f"{type(e).__name__}: {e}" for e in group.exceptions)
+            raise CommandError(f"{group.message}: {sanitise(reasons)}") from group

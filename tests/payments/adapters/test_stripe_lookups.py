@@ -12,7 +12,7 @@ import pytest
 
 from outbound.adapters import Reply
 from outbound.client import CallContext, HttpClient, Timeouts
-from outbound.errors import PermanentError, TransientError
+from outbound.errors import DidNotHappen, PermanentError, TransientError
 from payments.adapters.stripe import PAGES, StripeAdapter
 from tests.outbound import wire
 from tests.payments import samples
@@ -85,6 +85,22 @@ def test_search_lags_behind(asked: tuple[str, dict[str, Any]]) -> None:
     """Nothing found is not "did not happen"."""
     with stripe_says(samples.page(kind="search_result")) as (resolve, _):
         assert resolve(asked) is None
+
+
+@pytest.mark.parametrize("confirm", [True, False])
+def test_a_declined_intent_is_proof_where_money_was_to_be_taken(confirm: bool) -> None:
+    """An intent that waits for another way to pay: the decline was the answer to a call that
+    confirmed, and for another call it is what was asked for."""
+    found = samples.intent(id="pi_1", metadata=OURS, status="requires_payment_method")
+    asked = {"amount": 2000, "currency": "usd", "payment_method": "pm_card_visa"}
+    name, payload = NEW_PAYMENT[0], asked | ({"confirm": True} if confirm else {})
+    with stripe_says(samples.page(found, kind="search_result")) as (resolve, _):
+        if confirm:
+            with pytest.raises(DidNotHappen) as proof:
+                resolve((name, payload))
+            assert proof.value.code == "card_declined"
+        else:
+            assert resolve((name, payload)) is not None
 
 
 def test_object_of_an_older_key_is_not_ours() -> None:
