@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import InterfaceError, OperationalError, connection
 from pytest_django import Settings
 
-from outbound import engine
+from outbound import engine, registry
 from outbound.adapters import CallContext, Reply
 from outbound.client import Request
 from outbound.errors import (
@@ -350,7 +350,7 @@ class TestGate:
         """A wrong address is a failed attempt of which it is known that nothing was sent."""
 
         def send(context: CallContext) -> Reply:
-            engine.registry.adapter_for("scripted").http.send(
+            registry.adapter_for("scripted").http.send(
                 Request("POST", "http://api.example.com/"), context
             )
             raise AssertionError("sent over plain http")
@@ -532,7 +532,7 @@ class TestCrashes:
         script.then(ValueError("no such customer: canary"))
         with pytest.raises(AdapterBug) as caught:
             engine.deliver(enqueue().pk)
-        text = logging.Formatter().formatException(caught._excinfo)
+        text = "".join(traceback.format_exception(caught.value))
         assert "scripted.py" in text
         assert "ValueError in scripted.create" in text
         assert "canary" not in text

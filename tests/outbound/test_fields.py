@@ -158,7 +158,8 @@ def test_on_a_row(script: Script) -> None:
     call = enqueue(payload=payload)
     assert OutboundCall.objects.get().payload == payload
     assert OutboundCall.objects.defer("payload").get().payload == payload
-    assert OutboundCall.objects.values_list("payload", flat=True).get() == payload
+    values: Any = OutboundCall.objects.values_list("payload", flat=True).get()
+    assert values == payload
     call.refresh_from_db()
     assert call.payload == payload
     assert OutboundCall.objects.filter(result=None).count() == 1

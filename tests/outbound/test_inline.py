@@ -108,7 +108,7 @@ class TestDeliverNow:
         assert asked.wait(LONG)
         polls = _after_polls(2, go_on.set)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(services.time, "sleep", polls)
+            patch.setattr("outbound.services.time.sleep", polls)
             assert deliver_now(call=call, wait=LONG).status == S.SUCCEEDED
         other.join()
         assert len(script.seen) == 1
@@ -246,7 +246,7 @@ class TestPerformRead:
             if not stolen and engine.deliver(call.pk):
                 stolen.append(call)
 
-        monkeypatch.setattr(services.time, "sleep", sleep)
+        monkeypatch.setattr("outbound.services.time.sleep", sleep)
         assert read().result == {"id": "obj-1"}
         assert len(stolen) == 1
         assert [a.trigger for a in attempts(stolen[0])] == ["inline", "auto"]

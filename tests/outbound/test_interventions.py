@@ -149,12 +149,13 @@ class TestRetry:
     @pytest.mark.parametrize("call_id", [uuid.uuid4(), "x", "", None, "\x00"])
     def test_no_such_call(self, script: Script, call_id: object) -> None:
         """An id of nothing is refused like a wrong status."""
-        for intervene in (
+        interventions: list[Callable[[], OutboundCall]] = [
             lambda: retry_call(call_id=call_id),
             lambda: retry_call_as_new(call_id=call_id, reason="x"),
             lambda: cancel_call(call_id=call_id),
             lambda: resolve_call(call_id=call_id, succeeded=True, reason="x"),
-        ):
+        ]
+        for intervene in interventions:
             with pytest.raises(IllegalMove, match="there is no call"):
                 intervene()
 

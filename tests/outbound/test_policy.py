@@ -301,7 +301,7 @@ def test_default_policy() -> None:
     policy = build_policy()
     assert policy == Policy()
     assert (policy.connect_timeout, policy.read_timeout, policy.total_timeout) == (3, 10, 15)
-    assert policy.schedule == (5, 30, 120, 600, 1800, 7200, 18000, 36000)
+    assert list(policy.schedule) == [5, 30, 120, 600, 1800, 7200, 18000, 36000]
     assert (policy.jitter, policy.age_limit, policy.max_attempts) == (0.2, 86400, 9)
 
 

@@ -19,6 +19,7 @@ from pytest_django import Settings
 from outbound import engine, tasks
 from outbound.adapters import Reply
 from outbound.errors import OutcomeUnknown, PermanentError, RateLimited, TransientError
+from outbound.leases import periodic_lease
 from outbound.models import OutboundCall
 from outbound.states import CallStatus
 from tests.outbound.conftest import VirtualTime
@@ -208,7 +209,7 @@ class TestOtherTasks:
         """Sweeps, if nobody else does just now."""
         call = call_in(S.RUNNING, script)
         time.passes(seconds=30)
-        with tasks.periodic_lease("outbound.sweep", seconds=30):
+        with periodic_lease("outbound.sweep", seconds=30):
             tasks.sweep(novelty=1)
             assert reread(call).status == S.RUNNING
         tasks.sweep(novelty=1)
@@ -225,7 +226,7 @@ class TestOtherTasks:
 
     def test_options(self) -> None:
         """Late acknowledgement, and no limit of Celery's on the row's own retries."""
-        task = current_app.tasks["outbound.deliver_call"]
+        task: Any = current_app.tasks["outbound.deliver_call"]
         assert (task.acks_late, task.max_retries, task.ignore_result) == (True, None, True)
         assert task.autoretry_for == (TransientError,)
         assert all(current_app.tasks[n].acks_late for n in ("outbound.sweep",))

@@ -404,7 +404,7 @@ class TestConnections:
             if number % 10 == 0:
                 return isinstance(failure(client, slow.url, SHORT_READ), OutcomeUnknown)
             body = b'{"n": %d}' % number
-            return post(client, peer.url, body=body).json() == {"n": number}
+            return bool(post(client, peer.url, body=body).json() == {"n": number})
 
         with (
             wire.peer(wire.echoes) as peer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from celery import current_app, signals
@@ -29,7 +30,8 @@ THREADS = 4
 @pytest.fixture(scope="module")
 def worker(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A worker with a pool of threads, and its dispatcher, which sweeps all the time."""
-    app = current_app._get_current_object()
+    app: Any = current_app
+    app = app._get_current_object()
     app.control.purge()
     beat, app.conf.beat_schedule = (
         app.conf.beat_schedule,
@@ -41,7 +43,8 @@ def worker(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterato
             app, pool="threads", concurrency=THREADS, perform_ping_check=False, shutdown_timeout=30
         ) as working,
     ):
-        signals.worker_ready.send(sender=working.consumer)  # left out by Celery's test worker
+        consumer: Any = working
+        signals.worker_ready.send(sender=consumer.consumer)  # left out by Celery's test worker
         running = dispatcher._dispatcher
         assert running is not None
         yield
