@@ -287,7 +287,9 @@ def look_up(call_id: str) -> bool:
 def _settle_lookup(call: OutboundCall, status: CallStatus, found: Reply | DeliveryError) -> bool:
     now = clock.now()
     failed = status == CallStatus.FAILED
-    moved = OutboundCall.objects.filter(pk=call.pk, idempotency_key=call.idempotency_key).move_to(
+    # what was found says nothing about an attempt that was made meanwhile
+    same = {"idempotency_key": call.idempotency_key, "attempts": call.attempts}
+    moved = OutboundCall.objects.filter(pk=call.pk, **same).move_to(
         status,
         sources={CallStatus.UNKNOWN},
         now=now,

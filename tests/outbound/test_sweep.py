@@ -411,6 +411,20 @@ class TestLookups:
         assert not look_up(str(call.pk))
         assert reread(call).status == (S.FAILED if meanwhile == "resolved" else S.PENDING)
 
+    def test_tried_again_meanwhile(self, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Proof that nothing has happened is none for an attempt made after the look."""
+        call = call_in(S.UNKNOWN, script)
+
+        def answer() -> Reply:
+            retry_call(call_id=call.pk)
+            script.then(PermanentError("half done", effect_possible=True))
+            assert attempt(call).status == S.UNKNOWN
+            raise DidNotHappen("declined")
+
+        monkeypatch.setattr(script, "look_up", answer)
+        assert not look_up(str(call.pk))
+        assert reread(call).status == S.UNKNOWN
+
 
 class TestAll:
     """The sweep as it is run."""
