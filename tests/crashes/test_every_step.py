@@ -39,6 +39,7 @@ from webhooks.models import WebhookEvent
 from webhooks.states import EventStatus
 
 pytestmark = [
+    pytest.mark.faults,
     pytest.mark.both_databases,
     pytest.mark.django_db(transaction=True),
     # Python 3.12 and later: the child runs on in one thread and never comes back to pytest.

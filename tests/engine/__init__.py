@@ -1,0 +1,1 @@
+"""The outbound engine under every interleaving, and under a crash at every step."""
