@@ -7,6 +7,7 @@ environment, and writes down everything else that it is asked to do.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -96,7 +97,7 @@ class House:
                 version=version,
                 too_old=int(tuple(map(int, version.split("."))) < (3, 11)),
                 no_venv=int(not has_venv),
-                real=sys.executable,
+                real=shlex.quote(sys.executable),
                 pip=pip,
                 other=other,
             )
