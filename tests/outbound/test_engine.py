@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,6 +231,17 @@ class TestOneAttempt:
         """However short the wait, an attempt that is made has the time to connect."""
         engine.deliver(enqueue().pk, wait=0)
         assert script.seen[0].context.timeouts.total == 3
+
+    def test_the_deadline_counts_from_the_claim(
+        self, script: Script, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker that was frozen while it claimed has that much less time to send, and its
+        lease ends no later than the database says."""
+        moments = iter([1000.0])
+        frozen = SimpleNamespace(monotonic=lambda: next(moments, 1014.0), sleep=None)
+        monkeypatch.setattr(engine, "time", frozen)
+        claimed = claim(enqueue())
+        assert (claimed.context.ends, claimed.lease_ends) == (1015.0, 1030.0)
 
     def test_one_log_line(self, script: Script) -> None:
         """An attempt is one line, with ids, outcome and what comes next."""

@@ -60,6 +60,12 @@ def nothing_sent(error: TransientError) -> bool:
     return type(error) is TransientError and not error.effect_possible
 
 
+def was_cut(peer: wire.Peer) -> bool:
+    """Whether the client hung up on a peer that had not finished."""
+    assert peer.closed.wait(30)
+    return peer.cut
+
+
 class TestNothingWasSent:
     """Repeating is safe: no byte of the request has left."""
 
@@ -129,6 +135,7 @@ class TestNothingWasSent:
         """The total deadline holds in a TLS handshake that never ends."""
         with wire.peer(wire.drips_in_handshake) as peer:
             error = failure(client, f"https://127.0.0.1:{peer.port}", SHORT_TOTAL)
+            assert was_cut(peer)
         assert nothing_sent(error)
         assert "no complete reply within 1 s" in error.message
 
@@ -183,9 +190,21 @@ class TestOutcomeUnknown:
         """The total deadline holds wherever a peer drips, though no read is ever too slow."""
         with wire.peer(wire.drips(start, end=end)) as peer:
             error = failure(client, peer.url, SHORT_TOTAL)
+            assert was_cut(peer)
             assert len(peer.requests) == 1
         assert isinstance(error, OutcomeUnknown)
         assert error.message == "acme: no complete reply within 1 s; the outcome is unknown"
+
+    def test_drip_on_a_pooled_connection(self, client: HttpClient) -> None:
+        """The deadline is that of the request, not that of the connection it goes over."""
+        drip = wire.drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", end=b"", after=3)
+        with wire.peer(drip) as peer:
+            for _ in range(2):
+                assert post(client, peer.url, SHORT_TOTAL).status == 200
+            error = failure(client, peer.url, SHORT_TOTAL)
+            assert was_cut(peer)
+            assert (peer.connections, len(peer.requests)) == (1, 3)
+        assert isinstance(error, OutcomeUnknown)
 
     @pytest.mark.parametrize(
         "response",
@@ -236,6 +255,7 @@ class TestOutcomeUnknown:
         monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(certificate))
         with wire.peer(wire.drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", end=b""), tls=tls) as peer:
             error = failure(client, peer.url, SHORT_TOTAL)
+            assert was_cut(peer)
             assert len(peer.requests) == 1
         assert isinstance(error, OutcomeUnknown)
         assert "no complete reply within 1 s" in error.message

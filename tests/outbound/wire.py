@@ -36,6 +36,8 @@ class Peer:
     connections: int = 0
     closed: threading.Event = field(default_factory=threading.Event)
     """Set when a behaviour has ended and its connection was closed."""
+    cut: bool = False
+    """Whether the other end has hung up while we dripped."""
     port: int = 0
 
     @property
@@ -155,13 +157,17 @@ def resets(after: int = 1) -> Behaviour:
     return behave
 
 
-def drips(start: bytes, *, end: bytes) -> Behaviour:
-    """Send `start` at once, then single bytes, each of them well inside any read timeout, and
-    after a long time an `end` that makes the response whole."""
+def drips(start: bytes, *, end: bytes, after: int = 1) -> Behaviour:
+    """Answer all but the `after`-th request of a connection. For that one, send `start` at once,
+    then single bytes, each of them well inside any read timeout, and after a long time an `end`
+    that makes the response whole."""
 
     def behave(peer: Peer, connection: socket.socket) -> None:
+        for _ in range(after - 1):
+            peer.read_request(connection)
+            connection.sendall(reply())
         peer.read_request(connection)
-        _drip(connection, start, end)
+        _drip(peer, connection, start, end)
 
     return behave
 
@@ -169,16 +175,19 @@ def drips(start: bytes, *, end: bytes) -> Behaviour:
 def drips_in_handshake(peer: Peer, connection: socket.socket) -> None:
     """Begin a TLS record that never ends."""
     connection.recv(65536)
-    _drip(connection, b"\x16\x03\x03\x40\x00", b"")
+    _drip(peer, connection, b"\x16\x03\x03\x40\x00", b"")
 
 
-def _drip(connection: socket.socket, start: bytes, end: bytes) -> None:
-    connection.sendall(start)
+def _drip(peer: Peer, connection: socket.socket, start: bytes, end: bytes) -> None:
     pause = threading.Event()
-    for _ in range(DRIP_LIMIT):
-        pause.wait(DRIP_SECONDS)
-        connection.sendall(b"x")
-    connection.sendall(end)
+    try:
+        connection.sendall(start)
+        for _ in range(DRIP_LIMIT):
+            pause.wait(DRIP_SECONDS)
+            connection.sendall(b"x")
+        connection.sendall(end)
+    except OSError:
+        peer.cut = True
 
 
 @contextmanager
