@@ -26,11 +26,12 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Picture:
-    """The rows as they are, without their encrypted columns; `told` is what the tenant knows."""
+    """The rows as they are, without their encrypted columns; `told`: both halves of what the tenant
+    has written down."""
 
     calls: dict[str, Row] = field(default_factory=dict)
     attempts: dict[str, list[Row]] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
+    told: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def take_picture() -> Picture:
@@ -38,7 +39,7 @@ def take_picture() -> Picture:
     picture.attempts = {call_id: [] for call_id in picture.calls}
     for row in _attempts().rows():
         picture.attempts[str(row["call_id"])].append(row)
-    picture.told = {str(row["call_id"]): row["action"] for row in _told().rows()}
+    picture.told = {str(row["call_id"]): (row["action"], row["reason"]) for row in _told().rows()}
     return picture
 
 
@@ -94,4 +95,4 @@ def _attempts() -> Look:
 
 @cache
 def _told() -> Look:
-    return Look(CallNote.objects.filter(actor="tenant").order_by(), "call_id", "action")
+    return Look(CallNote.objects.filter(actor="tenant").order_by(), "call_id", "action", "reason")

@@ -107,12 +107,13 @@ class World:
             revived_hooks("scripted", operation).remove(self._agree)
 
     def _learn(self, call: OutboundCall) -> None:
-        """The tenant writes down what it is told, and may fall over afterwards."""
+        """The tenant writes down what it is told, in two steps, and may fall over in between."""
         known = CallNote.objects.filter(call=call, actor="tenant")
         if not known.update(action=call.status):
             CallNote.objects.create(call=call, at=self.at, actor="tenant", action=call.status)
         if self.hook_error is not None:
             raise self.hook_error
+        known.update(reason=call.status)
 
     def _agree(self, call: OutboundCall) -> None:
         if self.tenant_refuses:
