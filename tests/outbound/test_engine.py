@@ -14,7 +14,7 @@ import pytest
 import structlog
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection, transaction
 from pytest_django import Settings
 
 from outbound import engine, registry
@@ -505,6 +505,17 @@ class TestDatabaseAway:
         ):
             engine.settle(claimed, Reply({"id": "x"}))
         assert reread(claimed.call).status == S.RUNNING
+
+    def test_not_inside_a_transaction(self, script: Script) -> None:
+        """A transaction that is broken cannot be mended from within: it is not tried again."""
+        claimed = claim(enqueue())
+        with (
+            database_away(OperationalError("gone"), times=10**6) as failed,
+            transaction.atomic(),
+            pytest.raises(OperationalError),
+        ):
+            engine.settle(claimed, Reply({"id": "x"}))
+        assert failed() == 1
 
     def test_a_claim_that_could_not_be_written(self, script: Script) -> None:
         """Without a claim nothing is sent, and no attempt is on record."""
