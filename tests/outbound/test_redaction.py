@@ -7,7 +7,7 @@ import string
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from outbound.redaction import HIDDEN, MORE, SUMMARY_CHARACTERS, sanitise, storable, visible
@@ -45,6 +45,7 @@ GLUE = st.text(alphabet=string.ascii_letters + string.digits + " .,:;|\n\t-", ma
 
 @pytest.mark.parametrize("secret", SECRETS)
 @given(before=GLUE, after=GLUE)
+@settings(max_examples=30)
 @example(before="", after="")
 @example(before="failed: ", after=".")
 def test_planted_secrets_never_survive(secret: str, before: str, after: str) -> None:
