@@ -68,7 +68,7 @@ class TestConfiguration:
             ("broker_pool_acquire_timeout", 2),
             ("worker_pool", "threads"),
             ("worker_prefetch_multiplier", 1),
-            ("worker_enable_soft_shutdown_on_idle", True),
+            ("worker_enable_soft_shutdown_on_idle", False),
             ("worker_hijack_root_logger", False),
         ],
     )
