@@ -9,6 +9,8 @@ import pytest
 
 from tests.integrations_project.programs import BEAT, CHECK, MANAGE, WEB, WORKER, run
 
+pytestmark = pytest.mark.faults
+
 PROCESSES = {"manage": CHECK, "web": WEB, "worker": WORKER, "beat": BEAT}
 EXIT_CODES = {"manage": 1, "web": 4, "worker": 1, "beat": 1}
 

@@ -17,7 +17,7 @@ from tests.services.environment import ROOT, kept, project_environment, sqlite_u
 from tests.services.ports import free_port
 from tests.services.process import Process
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.house.polling import wait_until
 from tests.outbound.rows import attempts, enqueue, reread
 from tests.outbound.scripted import DONE, Script, scripted_settings
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
 
 S = CallStatus
 CANARY = "ada" + "lovelace"

@@ -26,7 +26,7 @@ from tests.payments.conftest import deliver
 from tests.payments.events import event, tell_until_understood
 from webhooks.handlers import handlers_for
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
 
 FAULTS: dict[str, dict[str, Any]] = {
     "drop before effect": {"fault": "drop_before_effect"},

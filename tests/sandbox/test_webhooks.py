@@ -19,6 +19,8 @@ from tests.sandbox.api import Api
 from tests.sandbox.conftest import SECRET
 from tests.sandbox.receiver import Received, Receiver
 
+pytestmark = pytest.mark.faults
+
 
 def order(receiver: Receiver) -> list[str]:
     return [json.loads(received.body)["id"] for received in receiver.received]

@@ -18,6 +18,8 @@ from tests.services.missing import ServiceMissing
 from tests.services.ports import free_port
 from tests.services.postgres import PrivatePostgres
 
+pytestmark = pytest.mark.faults
+
 WANTS_POSTGRES = "def test_it(postgres): pass\n"
 WANTS_RABBITMQ = "def test_it(rabbitmq): pass\n"
 EITHER = """
