@@ -61,6 +61,7 @@ def run(*, examples: int, steps: int) -> None:
             stateful_step_count=steps,
             deadline=None,
             database=None,
+            derandomize=not LONG,  # the same examples each time; the long profile looks further
             print_blob=True,
             suppress_health_check=list(HealthCheck),
         ),
