@@ -152,7 +152,7 @@ class Happenings:
                 call = services.enqueue_call(
                     adapter="scripted", operation=operation, payload={"n": 1}
                 )
-            self.world.asked[str(call.pk)] = Asked(operation)
+            self.world.asked[str(call.pk)] = Asked(operation, key=call.idempotency_key)
         self.world.check()
 
     def somebody_asks(
@@ -195,7 +195,7 @@ class Happenings:
         if known and not refused:
             assert ids == known, "the same key and content made another call"
         elif found and not rolls_back:
-            asked[ids[0]] = Asked(operation, n, own_key)
+            asked[ids[0]] = Asked(operation, n, own_key, key=found[0].idempotency_key)
 
     def _room_for_calls(self) -> bool:
         unfinished = [row for row in self.world.seen.calls.values() if row["status"] not in SETTLED]
@@ -376,6 +376,11 @@ class Happenings:
         self.world.act(
             death, refusal, lambda: services.retry_call_as_new(call_id=call_id, reason=reason)
         )
+        row, asked = self.world.row(call_id), self.world.asked[call_id]
+        if row["status"] == CallStatus.PENDING and refusal is None:
+            assert row["idempotency_key"] != asked.key
+            assert row["key_expires_at"] is None, "a new key has its whole life before it"
+            asked.key = row["idempotency_key"]
 
     def _retry_unexplained(self, call_id: str, death: int | None) -> None:
         self.world.act(

@@ -24,6 +24,7 @@ class Asked:
     operation: str
     n: int = 1
     own_key: str | None = None
+    key: str = ""  # what goes to the provider
     suspect: bool = False  # no keys: an attempt was begun that may have had an effect
 
     @property
@@ -42,9 +43,11 @@ def check_all(
     exactly_what_was_committed_exists(picture, asked)
     nothing_waits_unseen(picture, now)
     one_attempt_is_open_while_a_call_runs(picture)
+    keys_do_not_change_by_themselves(picture, asked)
     the_tenant_knows(picture)
     nothing_happens_twice(effects)
     status_agrees_with_the_ledger(picture, asked, effects)
+    attempts_agree_with_the_ledger(picture, effects)
 
 
 def exactly_what_was_committed_exists(picture: Picture, asked: Mapping[str, Asked]) -> None:
@@ -75,6 +78,12 @@ def one_attempt_is_open_while_a_call_runs(picture: Picture) -> None:
         assert [a["number"] for a in attempts] == list(range(1, row["attempts"] + 1))
 
 
+def keys_do_not_change_by_themselves(picture: Picture, asked: Mapping[str, Asked]) -> None:
+    """Invariant 4: a call keeps its key until a person gives it another one."""
+    for call_id, row in picture.calls.items():
+        assert row["idempotency_key"] == asked[call_id].key
+
+
 def the_tenant_knows(picture: Picture) -> None:
     """Invariant 2, for the tenant: of a settled call it knows the outcome, or will be told."""
     for call_id, row in picture.calls.items():
@@ -96,20 +105,22 @@ def status_agrees_with_the_ledger(
     picture: Picture, asked: Mapping[str, Asked], effects: Sequence[Sent]
 ) -> None:
     """Invariants 2, 4 and 5: SUCCEEDED has its one effect, made with the key that the row shows;
-    PENDING, FAILED and CANCELLED have none; reads never have any. And nobody forgets: where
-    there is an effect, some attempt with its key is known to have been able to make it."""
+    PENDING, FAILED and CANCELLED have none; reads never have any."""
     for call_id, row in picture.calls.items():
-        keys = [e.key for e in effects if e.call_id == call_id]
-        if asked[call_id].reads:
-            assert not keys
-            continue
-        if row["status"] == CallStatus.SUCCEEDED:
-            assert keys == [row["idempotency_key"]], "it succeeded, and did not happen"
-        if row["status"] in WITHOUT_EFFECT:
+        keys = [effect.key for effect in effects if effect.call_id == call_id]
+        if asked[call_id].reads or row["status"] in WITHOUT_EFFECT:
             assert not keys, f"{row['status']}, and it happened"
-        for key in keys:
-            assert any(
-                a["effect_possible"]
-                for a in picture.attempts[call_id]
-                if a["idempotency_key"] == key
-            ), "no attempt is known that may have done it"
+        elif row["status"] == CallStatus.SUCCEEDED:
+            assert keys == [row["idempotency_key"]], "it succeeded, and did not happen"
+
+
+def attempts_agree_with_the_ledger(picture: Picture, effects: Sequence[Sent]) -> None:
+    """Invariants 4 and 5: where there is an effect, an attempt with its key is known that may
+    have made it; where the row says that there is none, no attempt with its key is in doubt."""
+    for call_id, row in picture.calls.items():
+        attempts = picture.attempts[call_id]
+        doubtful = {a["idempotency_key"] for a in attempts if a["effect_possible"]}
+        made = {effect.key for effect in effects if effect.call_id == call_id}
+        assert made <= doubtful, "no attempt is known that may have done it"
+        if row["status"] in WITHOUT_EFFECT:
+            assert row["idempotency_key"] not in doubtful, f"{row['status']}, and in doubt"

@@ -55,6 +55,7 @@ class Sent:
     """A request that left us."""
 
     operation: str
+    n: int
     call_id: str
     key: str
     writes: bool
@@ -162,17 +163,17 @@ class ScriptedAdapter(Adapter):
     @operation(key_lifetime=KEY_LIFETIME, replays_failures=True)
     def charge(self, payload: Amount, context: CallContext) -> Reply:
         """A write with a key."""
-        return self._send("charge", context, keyed=True)
+        return self._send("charge", payload, context, keyed=True)
 
     @operation()
     def notify(self, payload: Amount, context: CallContext) -> Reply:
         """A write where the provider knows no keys."""
-        return self._send("notify", context)
+        return self._send("notify", payload, context)
 
     @operation(reads=True)
     def look(self, payload: Amount, context: CallContext) -> Reply:
         """A read."""
-        return self._send("look", context, reads=True)
+        return self._send("look", payload, context, reads=True)
 
     def resolve(self, name: str, payload: BaseModel, context: CallContext) -> Reply | None:
         """Look for the call's effect in the ledger."""
@@ -185,11 +186,18 @@ class ScriptedAdapter(Adapter):
         return provider
 
     def _send(
-        self, name: str, context: CallContext, *, keyed: bool = False, reads: bool = False
+        self,
+        name: str,
+        payload: Amount,
+        context: CallContext,
+        *,
+        keyed: bool = False,
+        reads: bool = False,
     ) -> Reply:
         provider = self._provider
         sent = Sent(
             operation=name,
+            n=payload.n,
             call_id=context.call_id,
             key=context.idempotency_key,
             writes=not reads,

@@ -28,7 +28,7 @@ from tests.engine.promises import LEASE, Asked, check_all
 from tests.engine.provider import Lookup, Provider, Script, Sent, scripted_settings
 
 START = datetime(2031, 1, 1, tzinfo=UTC)
-SCHEDULE = (5, 30, 600, 7200, 36000)
+SCHEDULE = (5, 600, 36000)
 OPERATIONS = ("charge", "notify", "look")
 DELIVER, RESOLVE = "outbound.deliver_call", "outbound.resolve_call"
 ROUNDS_TO_REST = 150
@@ -173,6 +173,7 @@ class World:
             if len(self.provider.sent) > before:
                 row = self.row(worker.call_id)
                 check_sent(self.provider.sent[-1], row, worker.claim)
+                assert self.provider.sent[-1].n == self.asked[worker.call_id].n
         return True
 
     def settle(self, worker: Worker) -> None:
