@@ -17,7 +17,13 @@ from pydantic import BaseModel, Field
 
 from outbound.adapters import Adapter, CallContext, Payload, Reply, operation
 from outbound.client import Response, classify
-from outbound.errors import OutcomeUnknown, PermanentError, StoredFailure, TransientError
+from outbound.errors import (
+    DidNotHappen,
+    OutcomeUnknown,
+    PermanentError,
+    StoredFailure,
+    TransientError,
+)
 
 FORGETS_AFTER = timedelta(hours=24)
 KEY_LIFETIME = timedelta(hours=20)
@@ -46,6 +52,8 @@ class Lookup(Enum):
     """What a look-up meets."""
 
     TRUTH = "finds what is there"
+    PROOF = "finds what is there, or proof that nothing happened"
+    OVERTAKEN = "the same, but meanwhile the call is tried again"
     NOTHING = "does not find it yet"
     DOWN = "cannot be asked"
 
@@ -74,6 +82,7 @@ class Provider:
     sent: list[Sent] = field(default_factory=list)
     effects: list[Sent] = field(default_factory=list)
     in_transit: list[Sent] = field(default_factory=list)
+    meanwhile: Callable[[str], None] = lambda call_id: None
     _stored: dict[str, tuple[datetime, Response]] = field(default_factory=dict)
 
     def request(self, sent: Sent, *, ends: float | None) -> Response:
@@ -108,7 +117,13 @@ class Provider:
             raise TransientError("the search is away")
         if self.lookup is Lookup.NOTHING:
             return None
-        return next((e for e in self.effects if (e.call_id, e.key) == (call_id, key)), None)
+        found = next((e for e in self.effects if (e.call_id, e.key) == (call_id, key)), None)
+        proven = not found and not any(sent.call_id == call_id for sent in self.in_transit)
+        if self.lookup is Lookup.OVERTAKEN:
+            self.meanwhile(call_id)
+        if proven and self.lookup is not Lookup.TRUTH:
+            raise DidNotHappen("the books show that it failed")
+        return found
 
     def _answer(self, sent: Sent, script: Script) -> Response:
         if script is Script.RATE_LIMITED:
