@@ -112,6 +112,7 @@ class TestReady:
             let_go.set()
 
 
+@pytest.mark.faults
 class TestBroker:
     """On the way to a real one."""
 

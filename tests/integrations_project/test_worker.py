@@ -118,7 +118,7 @@ def consumed(broker: Broker) -> list[int | None]:
 
 
 @pytest.mark.services
-@pytest.mark.slow
+@pytest.mark.faults
 def test_it_takes_all_queues_with_threads(rabbitmq: Broker, start: Any, log: Path) -> None:
     """And declares what it needs; dead letters stay where they are. SIGTERM ends it in order."""
     worker = start(rabbitmq.url)

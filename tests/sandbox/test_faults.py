@@ -16,6 +16,8 @@ from sandbox.control import Sandbox
 from tests.house.polling import wait_until
 from tests.sandbox.api import Api
 
+pytestmark = pytest.mark.faults
+
 LOST = (ConnectionError, HTTPException)
 
 

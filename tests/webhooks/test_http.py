@@ -28,6 +28,7 @@ from tests.webhooks.serving import (
 )
 from tests.webhooks.test_stripe_source import HEADERS, Hostile
 
+pytestmark = pytest.mark.faults
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
