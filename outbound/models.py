@@ -20,6 +20,8 @@ from outbound.states import (
     AttemptOutcome,
     AttemptTrigger,
     CallStatus,
+    CircuitMode,
+    CircuitState,
     sources_of,
 )
 
@@ -108,6 +110,12 @@ class OutboundCall(models.Model):
     due_at = models.DateTimeField(help_text="When it may run next.")
     hint_at = models.DateTimeField(help_text="When it is announced again if nobody took it.")
     deadline_at = models.DateTimeField(help_text="No automatic attempt after this.")
+    priority = models.PositiveSmallIntegerField(
+        default=5, help_text="Lower goes first when parked calls are released."
+    )
+    parked_by = models.CharField(
+        max_length=220, blank=True, help_text="The circuit or limit that it waits for."
+    )
     lease_token = models.UUIDField(null=True)
     lease_expires_at = models.DateTimeField(null=True)
     lookups = models.PositiveIntegerField(default=0, help_text="Look-ups of an unknown outcome.")
@@ -188,6 +196,11 @@ class OutboundCall(models.Model):
                 name="call_unknown", fields=("due_at",), condition=Q(status=CallStatus.UNKNOWN)
             ),
             models.Index(
+                name="call_parked",
+                fields=("parked_by", "priority", "created_at"),
+                condition=Q(status__in=sorted(WAITING)) & ~Q(parked_by=""),
+            ),
+            models.Index(
                 name="call_hook_due",
                 fields=("hook_due_at",),
                 condition=Q(hook_due_at__isnull=False),
@@ -245,6 +258,7 @@ class CallAttempt(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     call = models.ForeignKey(OutboundCall, on_delete=models.CASCADE, related_name="tries")
     number = models.PositiveIntegerField()
+    circuit = models.CharField(max_length=200, blank=True, help_text="What it is counted under.")
     trigger = models.CharField(max_length=10, choices=AttemptTrigger.choices)
     idempotency_key = models.CharField(max_length=255)
     started_at = models.DateTimeField()
@@ -280,6 +294,7 @@ class CallAttempt(models.Model):
             ),
         )
         indexes = (
+            models.Index(name="attempt_circuit", fields=("circuit", "started_at")),
             models.Index(
                 name="attempt_provider_request",
                 fields=("provider_request_id",),
@@ -289,6 +304,133 @@ class CallAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.call_id}"
+
+
+class CircuitQuerySet(models.QuerySet["Circuit"]):
+    """Words for sets of circuits."""
+
+    def blocking(self) -> Self:
+        """Circuits through which no ordinary call may go."""
+        return self.filter(
+            Q(mode=CircuitMode.FORCED_OPEN)
+            | Q(mode=CircuitMode.AUTO) & ~Q(state=CircuitState.CLOSED)
+        )
+
+    def change(self, *, version: int, **changes: Any) -> bool:
+        """Compare and swap: True for the one process whose view of the row was current."""
+        return self.filter(version=version).update(version=F("version") + 1, **changes) == 1
+
+
+class Circuit(models.Model):
+    """One breaker, shared by all processes. Changed by compare-and-swap on `version` only."""
+
+    name = models.CharField(primary_key=True, max_length=200)
+    adapter = models.CharField(max_length=50, blank=True)
+    state = models.CharField(
+        max_length=10, choices=CircuitState.choices, default=CircuitState.CLOSED
+    )
+    mode = models.CharField(max_length=15, choices=CircuitMode.choices, default=CircuitMode.AUTO)
+    mode_reason = models.CharField(max_length=500, blank=True)
+    mode_actor = models.CharField(max_length=150, blank=True)
+    version = models.PositiveBigIntegerField(default=0)
+    counting_from = models.DateTimeField(help_text="Nothing that ended earlier is counted.")
+    opened_at = models.DateTimeField(null=True)
+    open_until = models.DateTimeField(null=True, help_text="When the first probe may go.")
+    openings = models.PositiveIntegerField(default=0, help_text="In this incident, so far.")
+    incident = models.UUIDField(null=True, help_text="From the first opening to the recovery.")
+    failures = models.PositiveIntegerField(
+        default=0, help_text="In a row, where the circuit counts by itself."
+    )
+    successes = models.PositiveIntegerField(default=0, help_text="Of probes, since half-open.")
+    closed_at = models.DateTimeField(null=True, help_text="When the last incident ended.")
+    released = models.PositiveIntegerField(
+        default=0, help_text="Parked calls let go since it closed: their place on the ramp."
+    )
+    updated_at = models.DateTimeField()
+
+    objects = CircuitQuerySet.as_manager()
+
+    class Meta:
+        permissions = (("operate_circuit", "Can force a circuit open or closed"),)
+        constraints = (
+            models.CheckConstraint(
+                name="circuit_state_known", condition=Q(state__in=CircuitState.values)
+            ),
+            models.CheckConstraint(
+                name="circuit_mode_known", condition=Q(mode__in=CircuitMode.values)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CircuitTransition(models.Model):
+    """One change of a circuit's state or mode: written in the transaction that made it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    circuit = models.ForeignKey(Circuit, on_delete=models.CASCADE, related_name="transitions")
+    at = models.DateTimeField()
+    from_state = models.CharField(max_length=10, choices=CircuitState.choices)
+    to_state = models.CharField(max_length=10, choices=CircuitState.choices)
+    mode = models.CharField(max_length=15, choices=CircuitMode.choices)
+    why = models.CharField(max_length=500)
+    actor = models.CharField(max_length=150, blank=True, help_text="Empty: by itself.")
+    incident = models.UUIDField(null=True)
+    told_at = models.DateTimeField(null=True, help_text="When the signal was sent.")
+
+    class Meta:
+        verbose_name = "transition"
+        ordering = ("-at",)
+        indexes = (
+            models.Index(name="transition_circuit", fields=("circuit", "-at")),
+            models.Index(name="transition_untold", fields=("at",), condition=Q(told_at=None)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.circuit_id}: {self.from_state} to {self.to_state}"
+
+
+class CircuitTally(models.Model):
+    """What one slice of a window has seen, for breakers around code that leaves no attempts."""
+
+    circuit = models.ForeignKey(Circuit, on_delete=models.CASCADE, related_name="tallies")
+    slice_at = models.DateTimeField()
+    successes = models.PositiveIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0)
+    slow = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(name="tally_slice", fields=("circuit", "slice_at")),)
+
+    def __str__(self) -> str:
+        return f"{self.circuit_id} at {self.slice_at:%H:%M:%S}"
+
+
+class Permit(models.Model):
+    """One of the places that `name` has: held by a token until it is given back or expires.
+    The probes of a half-open circuit, and the calls of an adapter that may be in flight."""
+
+    name = models.CharField(max_length=220)
+    slot = models.PositiveIntegerField()
+    token = models.UUIDField(null=True)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(name="permit_slot", fields=("name", "slot")),)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.slot}"
+
+
+class RateBucket(models.Model):
+    """A token bucket, as the time at which it will be full again (GCRA)."""
+
+    name = models.CharField(primary_key=True, max_length=220)
+    full_at = models.FloatField(help_text="Unix time in seconds, on the database's clock.")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class PeriodicLease(models.Model):

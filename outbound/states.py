@@ -45,6 +45,7 @@ class AttemptTrigger(TextChoices):
     AUTO = "auto", "Automatic"
     INLINE = "inline", "Inline, by the process that enqueued it"
     MANUAL = "manual", "By a person"
+    PROBE = "probe", "Probe of a half-open circuit"
 
 
 class AttemptOutcome(TextChoices):
@@ -58,3 +59,20 @@ class AttemptOutcome(TextChoices):
     PERMANENT = "permanent", "Failed for good"
     CRASHED = "crashed", "Never reported back"
     SUPERSEDED = "superseded", "Settled by the provider's event meanwhile"
+
+
+class CircuitState(TextChoices):
+    """Where a circuit stands; the values are pybreaker's."""
+
+    CLOSED = "closed", "Closed"  # calls go through
+    OPEN = "open", "Open"  # calls are parked
+    HALF_OPEN = "half-open", "Half-open"  # a few probes go through
+
+
+class CircuitMode(TextChoices):
+    """Who decides: the counts, or an operator."""
+
+    AUTO = "auto", "Automatic"
+    FORCED_OPEN = "forced_open", "Forced open"  # nothing goes through
+    FORCED_CLOSED = "forced_closed", "Forced closed"  # everything goes through, nothing trips
+    OBSERVE = "observe", "Observe only"  # changes state as if automatic, and never blocks
