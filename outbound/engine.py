@@ -26,18 +26,16 @@ from outbound.adapters import Adapter, Operation, Reply
 from outbound.client import CallContext, Timeouts
 from outbound.errors import AdapterBug, CallRefused, DeliveryError, RateLimited, TransientError
 from outbound.fields import canonical_json
+from outbound.hooks import run_settled_hooks, send_settled
 from outbound.models import CallAttempt, OutboundCall
 from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
 from outbound.redaction import sanitise, storable, visible
-from outbound.settlement import settled_hooks
-from outbound.signals import call_settled
 from outbound.states import SETTLED, AttemptOutcome, AttemptTrigger, CallStatus
 
 logger = structlog.get_logger(__name__)
 
 PARK_SECONDS = 60.0
 PAUSE_SECONDS = 0.5  # between two tries to settle while the database is away
-HOOK_SCHEDULE = (5, 30, 120, 600, 3600)
 DATABASE_AWAY = (OperationalError, InterfaceError)
 ENCRYPTED = ("payload", "result")
 
@@ -412,48 +410,6 @@ def standing_of(
         effect_possible_before=bool(last) and earlier.may_have_worked().exists(),
         previous_status=last[0] if last else None,
     )
-
-
-def run_settled_hooks(call: OutboundCall, *, now: datetime) -> bool:
-    """Tell the tenant, in the caller's transaction. A failing hook is remembered on the row and
-    run again by the sweep; it undoes nothing but itself. Returns whether all passed."""
-    hooks = settled_hooks(call.adapter, call.operation)
-    if not hooks:
-        return True
-    changes: dict[str, object]
-    try:
-        with transaction.atomic():
-            for hook in hooks:
-                hook(call)
-    except Exception as error:
-        if connection.needs_rollback:  # not the hook: the savepoint is gone with the connection
-            raise
-        logger.exception("hook_failed", call_id=str(call.pk), adapter=call.adapter)
-        wait = HOOK_SCHEDULE[min(call.hook_attempts, len(HOOK_SCHEDULE) - 1)]
-        changes = {
-            "hook_due_at": now + timedelta(seconds=wait),
-            "hook_attempts": call.hook_attempts + 1,
-            "hook_error": sanitise(f"{type(error).__name__}: {error}"),
-        }
-        passed = False
-    else:
-        changes = {"hook_due_at": None, "hook_error": ""}
-        passed = True
-        if call.hook_due_at is None:
-            return passed
-    OutboundCall.objects.filter(pk=call.pk).update(**changes)
-    return passed
-
-
-def send_settled(call: OutboundCall) -> None:
-    """Send the `call_settled` signal after commit; a receiver that fails is logged."""
-
-    def send() -> None:
-        for receiver, answer in call_settled.send_robust(OutboundCall, call=call):
-            if isinstance(answer, Exception):
-                logger.error("signal_receiver_failed", receiver=repr(receiver), exc_info=answer)
-
-    transaction.on_commit(send)
 
 
 def _log_attempt(claim: Claim, outcome: Reply | DeliveryError, delivery: Delivery | None) -> None:

@@ -93,6 +93,7 @@ class OutboundCall(models.Model):
     adapter = models.CharField(max_length=50)
     operation = models.CharField(max_length=80)
     account = models.CharField(max_length=100, blank=True)
+    circuit = models.CharField(max_length=200, blank=True, help_text="The breaker it goes through.")
     payload = EncryptedJSONField()
     dedupe_key = models.CharField(  # noqa: DJ001 - NULL: no key, so no uniqueness
         max_length=255, null=True, editable=False, help_text="The caller's own idempotency key."
@@ -194,6 +195,11 @@ class OutboundCall(models.Model):
             ),
             models.Index(
                 name="call_unknown", fields=("due_at",), condition=Q(status=CallStatus.UNKNOWN)
+            ),
+            models.Index(
+                name="call_circuit",
+                fields=("circuit", "priority", "created_at"),
+                condition=Q(status__in=sorted(WAITING)),
             ),
             models.Index(
                 name="call_parked",

@@ -33,6 +33,7 @@ from outbound.errors import (
 )
 from outbound.fields import canonical_json
 from outbound.hints import Hint
+from outbound.hooks import run_settled_hooks, send_settled
 from outbound.ids import uuid7
 from outbound.models import CallAttempt, CallNote, OutboundCall
 from outbound.redaction import storable
@@ -411,8 +412,8 @@ def cancel_call(*, call_id: object, actor: str = "", reason: str = "") -> Outbou
         raise IllegalMove(f"a {call.status} call cannot be cancelled")
     call.refresh_from_db()
     _note(call, "cancel", now=now, actor=actor, reason=reason)
-    engine.run_settled_hooks(call, now=now)
-    engine.send_settled(call)
+    run_settled_hooks(call, now=now)
+    send_settled(call)
     return call
 
 
@@ -445,8 +446,8 @@ def resolve_call(
     if not succeeded:
         engine.nothing_happened(call)
     _note(call, f"resolve as {target}", now=now, actor=actor, reason=reason)
-    engine.run_settled_hooks(call, now=now)
-    engine.send_settled(call)
+    run_settled_hooks(call, now=now)
+    send_settled(call)
     return call
 
 
@@ -483,8 +484,8 @@ def settle_from_event(
         return False
     CallAttempt.objects.filter(call=call).finish(AttemptOutcome.SUPERSEDED, now=now)
     call.refresh_from_db()
-    engine.run_settled_hooks(call, now=now)
-    engine.send_settled(call)
+    run_settled_hooks(call, now=now)
+    send_settled(call)
     return True
 
 

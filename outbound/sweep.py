@@ -27,12 +27,11 @@ from outbound.engine import (
     nothing_happened,
     outcome_changes,
     plan_for,
-    run_settled_hooks,
-    send_settled,
     standing_of,
 )
 from outbound.errors import CallRefused, DeliveryError, DidNotHappen
 from outbound.hints import Hint
+from outbound.hooks import run_settled_hooks, send_settled
 from outbound.models import CallAttempt, OutboundCall
 from outbound.policy import Decision, after_crash, give_up, lookup_delay
 from outbound.redaction import sanitise

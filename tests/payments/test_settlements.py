@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from outbound import clock, services
-from outbound.engine import run_settled_hooks
 from outbound.errors import RetryRefused
+from outbound.hooks import run_settled_hooks
 from outbound.services import OutboundCall
 from outbound.states import CallStatus
 from payments.models import Customer, Payment, Refund

@@ -30,6 +30,7 @@ from tests.webhooks.test_stripe_source import HEADERS, Hostile
 
 pytestmark = pytest.mark.faults
 
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One for all tests here: none of them may harm it."""
