@@ -79,6 +79,14 @@ class RateLimited(TransientError):
     """The provider asked us to slow down. Nothing happened there."""
 
 
+class CircuitOpen(TransientError):
+    """Not sent: the provider's circuit is open. The call is parked."""
+
+
+class NotSentHere(TransientError):
+    """Not sent: this process cannot, whatever the provider is doing."""
+
+
 class OutcomeUnknown(TransientError):
     """Sent, and the answer is lost: repeated only where that is safe."""
 

@@ -15,6 +15,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -104,6 +105,12 @@ _publisher = HintPublisher(publish)
 def reaches_workers() -> bool:
     """Whether a message from this process can reach a worker at all."""
     return not settings.EMBEDDED_BROKER
+
+
+def grace() -> timedelta:
+    """How long a message may take before the sweep announces its row again. Nothing in the
+    embedded form, where there are no messages from outside the worker."""
+    return timedelta(seconds=settings.OUTBOUND_HINT_GRACE_SECONDS if reaches_workers() else 0)
 
 
 def announce(hint: Hint) -> None:

@@ -25,7 +25,8 @@ class Policy:
     `connect_timeout` < `read_timeout` < `total_timeout` < the lease. `schedule` holds the waits
     between attempts, so there is one attempt more than it has entries. `jitter` is the share by
     which a wait may be shorter or longer. `age_limit` ends the automatic attempts.
-    `retry_after_cap` bounds what a provider's Retry-After can ask for.
+    `retry_after_cap` bounds what a provider's Retry-After can ask for. `priority` (0 to 9, lower
+    first) orders calls that were parked together.
     """
 
     connect_timeout: float = 3.0
@@ -35,6 +36,7 @@ class Policy:
     jitter: float = 0.2
     age_limit: float = 86400.0
     retry_after_cap: float = 3600.0
+    priority: int = 5
 
     @property
     def max_attempts(self) -> int:
@@ -79,6 +81,8 @@ def _check_bounds(policy: Policy) -> None:
             f"total_timeout ({policy.total_timeout:g}) must be shorter than the lease "
             f"(LEASE_SECONDS, {settings.OUTBOUND_LEASE_SECONDS:g})"
         )
+    if policy.priority not in range(10):
+        raise ImproperlyConfigured("policy setting 'priority' must be a whole number, 0 to 9")
     if policy.jitter >= 1:
         raise ImproperlyConfigured("policy setting 'jitter' must be below 1")
 

@@ -133,9 +133,7 @@ def enqueue_call(
 def _hint_grace(*, inline: bool) -> timedelta:
     if inline:
         return INLINE_GRACE
-    if hints.reaches_workers():
-        return timedelta(seconds=settings.OUTBOUND_HINT_GRACE_SECONDS)
-    return timedelta(0)
+    return hints.grace()
 
 
 def _insert_or_find(call: OutboundCall) -> OutboundCall | None:

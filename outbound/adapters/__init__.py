@@ -46,6 +46,7 @@ class Operation:
     key_lifetime: timedelta | None
     reads: bool
     replays_failures: bool
+    group: str = ""
 
     @property
     def keyed(self) -> bool:
@@ -60,6 +61,7 @@ def operation(
     key_lifetime: timedelta | None = None,
     reads: bool = False,
     replays_failures: bool = False,
+    group: str = "",
 ) -> Callable[[Method], Method]:
     """Make a method `(self, payload: Model, context: CallContext) -> Reply` an operation.
 
@@ -68,6 +70,7 @@ def operation(
     reads: it changes nothing at the provider, so it can always be repeated.
     replays_failures: the provider stores failures under the key too, so the same failure twice
     says nothing new.
+    group: operations of another group than the others' have a circuit of their own.
     """
 
     def mark(method: Method) -> Method:
@@ -75,6 +78,7 @@ def operation(
             "key_lifetime": key_lifetime,
             "reads": reads,
             "replays_failures": replays_failures,
+            "group": group,
         }
         return method
 
@@ -117,6 +121,12 @@ class Adapter:
         proof that it failed, and DeliveryError when the look-up itself does.
         """
         return None
+
+    @classmethod
+    def circuit(cls, name: str, operation: Operation, account: str) -> str:
+        """The name of the circuit that a call goes through; `name` is the adapter's. Calls that
+        fail together share one: by default those of an account and a group of operations."""
+        return ":".join(part for part in (name, account, operation.group) if part)
 
     @classmethod
     def can_resolve(cls) -> bool:
