@@ -7,6 +7,7 @@ conditional UPDATE takes a token, so any number of processes share it without a 
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from outbound.models import CallAttempt, Circuit, Permit, RateBucket
 BOUNDS: dict[str, tuple[float, float]] = {
     "rate": (1 / 86_400, 1_000_000),  # one a day
     "burst": (1, 1_000_000),
-    "concurrency": (1, 10_000),
+    "concurrency": (1, 1_000),
     "retry_ratio": (0, 100),
     "retry_window": (1, 86_400),
     "retry_floor": (1, 1_000_000),  # not 0: where all fail, no retry would ever find out
@@ -223,5 +224,6 @@ def _take_place(name: str, *, allowed: int, seconds: float) -> float:
         return (in_the_way.expires_at - now).total_seconds()
     expired = places if number == 1 else places.filter(slot__lte=number - allowed)
     expired.delete()
-    Permit.objects.create(name=name, slot=number, expires_at=now + timedelta(seconds=seconds))
+    expires_at = now + timedelta(seconds=seconds)
+    Permit.objects.create(name=name, slot=number, token=uuid.uuid4(), expires_at=expires_at)
     return 0.0
