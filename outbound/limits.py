@@ -35,6 +35,7 @@ MAY_BE_NONE = frozenset({"rate", "concurrency"})
 
 TICKS = 2**20  # in a second. Sums of whole ticks are exact in a float, so no rounding adds up
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_NUMBER = 2**31 - 1  # that the column holds
 STRAY = 60.0  # a bucket may be this much emptier than empty, for clocks are read at their own times
 
 
@@ -224,6 +225,9 @@ def _take_place(name: str, *, allowed: int, seconds: float) -> float:
         return (in_the_way.expires_at - now).total_seconds()
     expired = places if number == 1 else places.filter(slot__lte=number - allowed)
     expired.delete()
+    if number > LAST_NUMBER:
+        places.update(slot=F("slot") - LAST_NUMBER // 2)
+        number -= LAST_NUMBER // 2
     expires_at = now + timedelta(seconds=seconds)
     Permit.objects.create(name=name, slot=number, token=uuid.uuid4(), expires_at=expires_at)
     return 0.0
