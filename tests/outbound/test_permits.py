@@ -156,6 +156,18 @@ class TestRaces:
         assert sum(token is not None for token in tokens) == 5
         assert held("desk") == 5
 
+    def test_fewer_places(self) -> None:
+        """Nor do many at once get more where some hold places that there are no more."""
+        for _ in range(5):
+            Permit.objects.all().delete()
+            tokens = [taken(8) for _ in range(8)]
+            beyond = Permit.objects.filter(slot__in=(7, 8)).values_list("token", flat=True)
+            for token in set(tokens).difference(beyond):
+                return_permit("desk", token)
+            answers = at_once(8, lambda: take(5))
+            assert sum(answer is not None for answer in answers) == 3
+            assert held("desk") == 5
+
     @pytest.mark.parametrize("before", [3, 6])
     def test_again_and_again(self, before: int) -> None:
         """While threads take and give back, no more are in than there are places; nor where
