@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django.db import transaction
 from django.db.models import F, Value
 from django.db.models.functions import Greatest
@@ -191,21 +192,38 @@ def _micros(moment: datetime) -> int:
 def take_retry(adapter: str, limits: Limits) -> float:
     """May one more retry go? 0.0 when it may, and is counted; else the seconds until one may, if
     there are no more first attempts until then."""
-    name, window = retries_name(adapter), limits.retry_window
-    wait = _take_place(name, allowed=limits.retry_floor, seconds=window)
-    if wait <= 0:
-        return 0.0
-    allowed = math.floor(limits.retry_ratio * first_attempts(adapter, seconds=window))
-    if allowed <= limits.retry_floor:
-        return wait
-    return _take_place(name, allowed=allowed, seconds=window)
+    window = limits.retry_window
+    share = math.floor(limits.retry_ratio * recent_first_attempts(adapter, window))
+    allowed = max(share, limits.retry_floor)
+    return _take_place(retries_name(adapter), allowed=allowed, seconds=window)
 
 
-def first_attempts(adapter: str, *, seconds: float) -> int:
-    """How many calls of the adapter were attempted for the first time in the last `seconds`."""
+_counted: dict[tuple[str, float], tuple[datetime, int]] = {}
+
+
+def recent_first_attempts(adapter: str, window: float) -> int:
+    """How many calls of the adapter were attempted for the first time in the last `window`
+    seconds, at the least. Counted once in a while, for there may be many: without those that may
+    have left the window before they are counted again."""
+    now, moment = clock.now(), timedelta(seconds=window / 60)
+    counted_at, count = _counted.get((adapter, window), (None, 0))
+    if counted_at is None or not counted_at <= now < counted_at + moment:
+        count = _first_attempts(adapter, since=now + moment - timedelta(seconds=window))
+        _counted[adapter, window] = now, count
+    return count
+
+
+def _first_attempts(adapter: str, *, since: datetime) -> int:
     circuits = Circuit.objects.filter(adapter=adapter).values("name")
-    since = clock.now() - timedelta(seconds=seconds)
     return CallAttempt.objects.filter(circuit__in=circuits, started_at__gt=since, number=1).count()
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting.startswith("OUTBOUND_"):
+        _counted.clear()
+
+
+setting_changed.connect(_forget)
 
 
 @transaction.atomic

@@ -14,14 +14,14 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outbound import clock
+from outbound import clock, limits
 from outbound.ids import uuid7
 from outbound.limits import (
     Limits,
     bucket_name,
     build_limits,
     bulkhead_name,
-    first_attempts,
+    recent_first_attempts,
     retries_name,
     return_token,
     take_retry,
@@ -453,6 +453,11 @@ class Attempts:
         )
 
 
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    limits._counted.clear()
+
+
 @pytest.fixture
 def attempts(time: VirtualTime) -> Attempts:
     return Attempts(time)
@@ -481,22 +486,41 @@ class TestRetries:
         attempts.first(10, account="us")
         attempts.first(50, adapter="other")
         attempts.first(50, number=2)
-        assert first_attempts("acme", seconds=60) == 20
+        assert recent_first_attempts("acme", 60) == 20
         assert retries() == 5
 
     def test_the_window_slides(self, attempts: Attempts, time: VirtualTime) -> None:
-        """Each retry makes room when it is as old as the window, and not before; so do first
-        attempts lose their weight."""
+        """Each retry makes room when it is as old as the window, and not before."""
         attempts.first(16)
         assert retries() == 4
         time.passes(seconds=30)
-        attempts.first(4)
-        assert retries() == 1
+        attempts.first(16)
+        assert retries() == 4
         time.passes(seconds=29.999999)
         assert retries() == 0
         time.passes(seconds=0.000001)
-        assert held(retries_name("acme")) == 1
-        assert retries() == 1, "four first attempts are left, so the floor decides"
+        assert held(retries_name("acme")) == 4
+        assert retries() == 0, "sixteen first attempts are left"
+        time.passes(seconds=30)
+        assert retries() == 2, "none is left, so the floor decides"
+
+    def test_counted_once_a_second(
+        self, attempts: Attempts, statements: Any, time: VirtualTime
+    ) -> None:
+        """What may leave the window within this second is not counted any more."""
+        attempts.first(8)
+        time.passes(seconds=58.9)
+        attempts.first(4)
+        assert recent_first_attempts("acme", 60) == 12
+        attempts.first(4)
+        time.passes(seconds=0.999999)
+        again = statements(lambda: recent_first_attempts("acme", 60))
+        assert not again.all
+        assert recent_first_attempts("acme", 60) == 12
+        time.passes(seconds=0.000001)
+        assert recent_first_attempts("acme", 60) == 8
+        time.passes(hours=-1)
+        assert recent_first_attempts("acme", 60) == 16, "a clock that goes back"
 
     def test_the_wait(self, attempts: Attempts, time: VirtualTime) -> None:
         """Until the retry that is in the way leaves the window."""
@@ -536,7 +560,7 @@ class TestRetries:
     @virtual
     @given(
         steps=st.lists(
-            st.tuples(st.integers(0, 25), st.integers(0, 12), st.integers(0, 6)), max_size=25
+            st.tuples(st.integers(0, 100), st.integers(0, 12), st.integers(0, 6)), max_size=25
         ),
         ratio=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
         floor=st.integers(1, 4),
@@ -550,38 +574,41 @@ class TestRetries:
         time: VirtualTime,
     ) -> None:
         """Whatever has happened: in the window that ends with a retry there are no more retries
-        than the floor, or than the share of the first attempts in it; nor is one held back
-        while there are fewer."""
+        than the floor, or than the share of the first attempts in it. Nor is one held back while
+        there are fewer, but for first attempts of the last second and of the window's first."""
         for rows in (CallAttempt.objects, OutboundCall.objects, Permit.objects):
             rows.all().delete()
+        limits._counted.clear()
         bounds = Limits(retry_ratio=ratio, retry_floor=floor, retry_window=60)
         firsts: list[datetime] = []
         done: list[datetime] = []
+        second = timedelta(seconds=1)
         for pause, started, wanted in steps:
-            now, since = time.passes(seconds=pause), time.now - timedelta(seconds=60)
+            now, since = time.passes(seconds=pause / 4), time.now - timedelta(seconds=60)
             attempts.first(started)
             firsts += [now] * started
-            allowed = max(floor, math.floor(ratio * sum(at > since for at in firsts)))
+            most = max(floor, math.floor(ratio * sum(at > since for at in firsts)))
+            counted = sum(since + second < at <= now - second for at in firsts)
+            least = max(floor, math.floor(ratio * counted))
             for _ in range(wanted):
                 recent = [at for at in done if at > since]
                 wait = take_retry("acme", bounds)
-                assert (wait == 0) == (len(recent) < allowed)
                 if wait == 0:
+                    assert len(recent) < most
                     done.append(now)
                 else:
-                    leaves = recent[len(recent) - allowed] - since
-                    assert timedelta(seconds=wait) == leaves
+                    assert len(recent) >= least
+                    assert since + timedelta(seconds=wait) in recent
 
     def test_statements(self, attempts: Attempts, statements: Any) -> None:
-        """Below the floor nothing is counted; a retry that must wait writes nothing."""
-        attempts.first(1)
+        """A retry that must wait writes nothing."""
         bounds = Limits(retry_floor=2)
-        take_retry("acme", bounds)
-        below = statements(lambda: take_retry("acme", bounds))
-        assert not [sql for sql in below.all if "COUNT" in sql]
-        above = statements(lambda: take_retry("acme", bounds))
-        assert len([sql for sql in above.all if "COUNT" in sql]) == 1
-        assert not above.writes
+        granted = statements(lambda: take_retry("acme", bounds))
+        assert len(granted.writes) == 3, "its place, the expired ones, and once what is locked"
+        assert take_retry("acme", bounds) == 0
+        refused = statements(lambda: take_retry("acme", bounds))
+        assert not refused.writes
+        assert not [sql for sql in refused.all if "COUNT" in sql]
 
 
 @pytest.mark.both_databases
