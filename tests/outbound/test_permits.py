@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -110,6 +112,16 @@ class TestPermits:
         taken(2, seconds=20)
         assert next_permit_at("desk", slots=2) == time.now + timedelta(seconds=20)
         assert next_permit_at("desk", slots=1) == time.now + timedelta(seconds=50)
+
+    def test_statements(self, time: VirtualTime) -> None:
+        """Two to take a place, one of them a write, and one to give it back."""
+        return_permit("desk", taken(3))
+        with CaptureQueriesContext(connection) as took:
+            token = taken(3)
+        assert [query["sql"].split()[0] for query in took] == ["SELECT", "UPDATE"]
+        with CaptureQueriesContext(connection) as returned:
+            return_permit("desk", token)
+        assert [query["sql"].split()[0] for query in returned] == ["UPDATE"]
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
