@@ -147,7 +147,7 @@ def test_without_a_command_it_explains_itself(house: House) -> None:
     """No command: the list of commands, and a usage error."""
     done = house.dev()
     assert done.returncode == 2
-    for command in ("demo", "run", "test", "lint", "manage", "lock"):
+    for command in ("demo", "run", "test", "lint", "bench", "manage", "lock"):
         assert f"\n  {command}" in done.stdout
 
 
@@ -238,7 +238,14 @@ def test_a_python_that_can_make_environments_is_preferred(house: House) -> None:
 
 @pytest.mark.parametrize(
     "command,lock",
-    [("demo", "run"), ("run", "run"), ("manage", "run"), ("test", "test"), ("lint", "dev")],
+    [
+        ("demo", "run"),
+        ("run", "run"),
+        ("bench", "run"),
+        ("manage", "run"),
+        ("test", "test"),
+        ("lint", "dev"),
+    ],
 )
 def test_each_command_has_its_lock(house: House, command: str, lock: str) -> None:
     """Hashes are required, and only what the command needs is installed."""

@@ -1,0 +1,1 @@
+"""Benchmarks: `./dev bench [NAME]`. What they mean is in docs/benchmarks.md."""

@@ -1,0 +1,85 @@
+"""`./dev bench [NAME ...]`: run benchmarks on each database and print what they found.
+
+The exit status is not 0 when something was found that must never be, or a benchmark broke. A time
+that misses its goal is only said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+
+from bench.databases import Database, databases
+from bench.measuring import Effort
+from bench.reports import Report
+from tests.services.environment import ROOT
+
+BENCHMARKS = {"breaker": "a guarded call against one without a guard"}
+
+
+def main(arguments: list[str]) -> int:
+    """0 when nothing failed."""
+    options = _parse(arguments)
+    effort = Effort(rounds=options.rounds, calls=options.calls)
+    sound = True
+    with databases() as found:
+        for name in options.names or BENCHMARKS:
+            print(f"{name}: {BENCHMARKS[name]}")
+            for database in found:
+                print(f"\n{database.name}", flush=True)
+                sound &= _run(name, database, effort)
+    return 0 if sound else 1
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev bench", description="Run benchmarks.")
+    usual = Effort()
+    parser.add_argument(
+        "names", nargs="*", type=_known, metavar="NAME", help=f"{', '.join(BENCHMARKS)}; else all"
+    )
+    parser.add_argument("--rounds", type=_count, default=usual.rounds, help=f"({usual.rounds})")
+    parser.add_argument(
+        "--calls", type=_count, default=usual.calls, help=f"in a round ({usual.calls})"
+    )
+    return parser.parse_args(arguments)
+
+
+def _known(name: str) -> str:
+    if name not in BENCHMARKS:
+        known = ", ".join(BENCHMARKS)
+        raise argparse.ArgumentTypeError(f"there is no benchmark {name!r} (known: {known})")
+    return name
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _run(name: str, database: Database, effort: Effort) -> bool:
+    """Whether nothing failed. It has a process of its own, for settings are read once."""
+    if database.environment is None:
+        print(f"  skipped: {database.missing}")
+        return True
+    child = subprocess.run(
+        [sys.executable, "-m", "bench.child", name, str(effort.rounds), str(effort.calls)],
+        cwd=ROOT,
+        env=database.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if child.returncode:
+        print(f"  FAILED: exit status {child.returncode}")
+        return False
+    report = Report(**json.loads(child.stdout.splitlines()[-1]))
+    print("\n".join(report.lines()))
+    return not report.failures
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
