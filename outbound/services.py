@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from pydantic import BaseModel, ValidationError
@@ -36,6 +35,7 @@ from outbound.hints import Hint
 from outbound.hooks import run_settled_hooks, send_settled
 from outbound.ids import uuid7
 from outbound.models import CallAttempt, CallNote, OutboundCall
+from outbound.paging import Page, Position, page_of
 from outbound.redaction import storable
 from outbound.request_ids import current_request_id
 from outbound.settlement import revived_hooks
@@ -48,6 +48,7 @@ __all__ = [
     "deliver_now",
     "enqueue_call",
     "find_call",
+    "list_calls",
     "perform_read",
     "resolve_call",
     "retry_call",
@@ -297,6 +298,15 @@ def perform_read(
 def find_call(call_id: object) -> OutboundCall | None:
     """The call of that id; None when there is none, or when it is no id at all."""
     return OutboundCall.objects.with_id(call_id).first()
+
+
+def list_calls(
+    *, after: Position | None = None, size: int = 50, **filters: str
+) -> Page[OutboundCall]:
+    """Calls without their payload, newest first. filters: `status`, `adapter`, `reference`,
+    `provider_reference`, `created_by`; each has an index."""
+    calls = OutboundCall.objects.defer("payload").filter(**filters)
+    return page_of(calls, by="created_at", after=after, size=size)
 
 
 @transaction.atomic
