@@ -64,13 +64,14 @@ def _itself(error: Problem) -> Problem:
 
 
 def _wrong_fields(error: ValidationError) -> Problem:
-    """Pointers into the body, without ninja's own two steps in front of it."""
-    fields = [FieldError(_pointer(found["loc"][1:]), found["msg"]) for found in error.errors]
+    fields = [FieldError(_pointer(found["loc"]), found["msg"]) for found in error.errors]
     return Problem(422, "some fields are wrong", code="invalid", errors=fields)
 
 
-def _pointer(steps: tuple[object, ...]) -> str:
-    return "".join("/" + str(s).replace("~", "~0").replace("/", "~1") for s in steps[1:])
+def _pointer(place: tuple[object, ...]) -> str:
+    """Into the body, without the steps that ninja puts in front; of a parameter its name."""
+    steps = place[2 if place[0] == "body" else 1 :]
+    return "".join("/" + str(s).replace("~", "~0").replace("/", "~1") for s in steps)
 
 
 def _wrong_payload(error: InvalidPayload) -> Problem:
@@ -137,3 +138,6 @@ BECOMES: dict[type[Exception], Any] = {
     InterfaceError: _database_away,
     Exception: _unexpected,
 }
+
+
+front = build()

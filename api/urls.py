@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from django.urls import path
 
-from api.front import build
+from api.front import front
+from api.pages import docs, openapi
 
-front = build()
-urlpatterns = [path("", front.urls)]
+urlpatterns = [
+    path("openapi.json", openapi, name="api-openapi"),
+    path("docs", docs, name="api-docs"),
+    path("", front.urls),
+]

@@ -22,6 +22,7 @@ from api.schemas import (
 )
 from api.scopes import Scope
 from api.writes import write
+from outbound.errors import InvalidPayload
 from outbound.services import OutboundCall
 from payments import services
 
@@ -92,13 +93,14 @@ def cancel_payment_intent(
 )
 def get_payment_intent(request: HttpRequest, payment_intent: str) -> dict[str, Any]:
     """The provider's payment intent as it stands there now."""
-    if not payment_intent.startswith("pi_"):
-        raise Problem(404, "there is no such payment intent", code="not_found")
     with place() as free:
         if not free:
             detail = "as many requests as may are waiting for a provider"
             raise come_again(detail, code="busy", after=1)
-        return services.retrieve_payment(payment=payment_intent, wait=READ_SECONDS)
+        try:
+            return services.retrieve_payment(payment=payment_intent, wait=READ_SECONDS)
+        except InvalidPayload:  # it has not the form of an id
+            raise Problem(404, "there is no such payment intent", code="not_found") from None
 
 
 def _asked(request: HttpRequest, body: BaseModel, *, inline: bool) -> dict[str, Any]:
