@@ -9,12 +9,14 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
+from ninja.operation import Operation
 from ninja.parser import Parser
 
 from api.bodies import parse
 from api.endpoints import calls, events, payments
 from api.errors import Problem
 from api.problems import come_again, plain, respond, retry_after
+from api.rendering import Renderer
 from outbound.errors import (
     CallRefused,
     DeliveryError,
@@ -35,15 +37,24 @@ class StrictParser(Parser):
         return parse(request.body)
 
 
+class Front(NinjaAPI):
+    """Operations are called what their functions are called."""
+
+    def get_openapi_operation_id(self, operation: Operation) -> str:
+        name: str = operation.view_func.__name__
+        return name
+
+
 def build() -> NinjaAPI:
     """The API, with all its operations."""
-    api = NinjaAPI(
+    api = Front(
         title="Holdfast",
         version="1",
         urls_namespace="api",
         docs_url=None,
         openapi_url=None,
         parser=StrictParser(),
+        renderer=Renderer(),
     )
     for router in (payments.router, calls.router, events.router):
         api.add_router("", router)

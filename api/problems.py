@@ -6,9 +6,10 @@ import math
 from http import HTTPStatus
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 
 from api.errors import Problem
+from api.rendering import json_of
 from outbound.request_ids import current_request_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -50,8 +51,11 @@ def respond(problem: Problem) -> HttpResponse:
             {"pointer": error.pointer[:POINTER_CHARACTERS], "detail": error.detail}
             for error in problem.errors[:ERRORS_SHOWN]
         ]
-    return JsonResponse(
-        document, status=problem.status, content_type=MEDIA_TYPE, headers=problem.headers
+    return HttpResponse(
+        json_of(document),
+        status=problem.status,
+        content_type=MEDIA_TYPE,
+        headers=problem.headers,
     )
 
 

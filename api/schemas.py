@@ -6,7 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
@@ -143,7 +143,7 @@ class Call(Answer):
             id=call.pk,
             adapter=call.adapter,
             operation=call.operation,
-            status=call.status,
+            status=cast(CallStatusName, call.status),
             attempts=call.attempts,
             due_at=None if call.status in FINAL else call.due_at,
             reference=call.reference or None,

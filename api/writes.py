@@ -14,6 +14,7 @@ from api.idempotency import Asked, answered, ask_once, free
 from api.places import place
 from api.preferences import Preference, read_preference
 from api.problems import respond, retry_after
+from api.rendering import json_of
 from api.schemas import Call
 from api.scopes import Scope
 from outbound import clock
@@ -96,17 +97,18 @@ def _answer(request: HttpRequest, call: OutboundCall, status: int) -> HttpRespon
                 call.error_message or "the call failed",
                 code=call.error_code or call.error_kind or "failed",
                 param=call.error_param,
-                more={"call": shown.model_dump(mode="json")},
+                more={"call": shown.model_dump()},
             )
         )
     else:
         response = HttpResponse(
-            shown.model_dump_json(), status=status, content_type="application/json"
+            json_of(shown.model_dump()), status=status, content_type="application/json"
         )
     response["Location"] = address_of(call)
     if call.status in WAITING and call.error_kind in PARKED:
         seconds = (call.due_at - clock.now()).total_seconds()
-        response.headers.update(retry_after(seconds))
+        for name, value in retry_after(seconds).items():
+            response[name] = value
     return response
 
 

@@ -28,7 +28,7 @@ def list_calls(request: HttpRequest, wanted: Query[CallFilter]) -> CallPage:
     client = client_of(request)
     if Scope.CALLS_READ not in client.scopes:
         filters["created_by"] = author(client)
-    page = services.list_calls(after=read_cursor(wanted.cursor), **filters)
+    page = services.list_calls(after=read_cursor(wanted.cursor), filters=filters)
     return CallPage(items=[show(request, call) for call in page.rows], next=write_cursor(page.next))
 
 

@@ -23,7 +23,7 @@ READS = Access(Scope.EVENTS_READ)
 def list_events(request: HttpRequest, wanted: Query[EventFilter]) -> EventPage:
     """Events, newest first."""
     filters = filters_of(request, wanted)
-    page = services.list_events(after=read_cursor(wanted.cursor), **filters)
+    page = services.list_events(after=read_cursor(wanted.cursor), filters=filters)
     return EventPage(items=[Event.of(row) for row in page.rows], next=write_cursor(page.next))
 
 

@@ -12,6 +12,7 @@ from api.errors import Problem
 from api.gate import Access, author, client_of
 from api.places import place
 from api.problems import come_again
+from api.rendering import json_of
 from api.schemas import (
     Call,
     CustomerRequest,
@@ -91,16 +92,17 @@ def cancel_payment_intent(
     auth=Access(Scope.PAYMENTS_READ),
     response=declared(404, 502, 504, ok=dict[str, JsonValue]),
 )
-def get_payment_intent(request: HttpRequest, payment_intent: str) -> dict[str, Any]:
+def get_payment_intent(request: HttpRequest, payment_intent: str) -> HttpResponse:
     """The provider's payment intent as it stands there now."""
     with place() as free:
         if not free:
             detail = "as many requests as may are waiting for a provider"
             raise come_again(detail, code="busy", after=1)
         try:
-            return services.retrieve_payment(payment=payment_intent, wait=READ_SECONDS)
+            found = services.retrieve_payment(payment=payment_intent, wait=READ_SECONDS)
         except InvalidPayload:  # it has not the form of an id
             raise Problem(404, "there is no such payment intent", code="not_found") from None
+    return HttpResponse(json_of(found), content_type="application/json")
 
 
 def _asked(request: HttpRequest, body: BaseModel, *, inline: bool) -> dict[str, Any]:
