@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.admin.views.decorators import staff_member_required
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -31,6 +31,11 @@ def openapi(request: HttpRequest) -> HttpResponse:
 def docs(request: HttpRequest) -> HttpResponse:
     """A plain page made of the document; for staff only, unless in DEBUG."""
     return _page(request) if settings.DEBUG else _for_staff(request)
+
+
+def nothing(request: HttpRequest) -> HttpResponse:
+    """At /api/v1, so that nobody is sent on to /api/v1/, where there is nothing either."""
+    raise Http404
 
 
 def _page(request: HttpRequest) -> HttpResponse:

@@ -43,7 +43,7 @@ BODIES: dict[str, tuple[dict[str, Any], list[Field]]] = {
         PAYMENT,
         [
             ("amount", WRONG_NUMBER, True),
-            ("currency", [*WRONG_TEXT, "us", "xxx", "usdd", "u$d", "ſek", " usd"], True),
+            ("currency", [*WRONG_TEXT, "us", "xxx", "usdd", "u$d", "\u017fek", " usd"], True),
             ("customer", [*WRONG_IDS, "pi_1"], False),
             ("payment_method", WRONG_IDS, False),
             ("confirm", WRONG_FLAG, False),

@@ -207,7 +207,7 @@ def test_queries_that_are_wrong(desk: Caller, query: str, pointer: str) -> None:
 @pytest.mark.postgresql
 @pytest.mark.parametrize(
     "query",
-    ["", "status=failed", "adapter=stripe", "reference=r", "provider_reference=p", "status=failed"],
+    ["", "status=failed", "adapter=stripe", "reference=r", "provider_reference=p"],
 )
 def test_lists_read_an_index(desk: Caller, query: str) -> None:
     """No scan of the table, on the first page or far down."""
