@@ -301,10 +301,10 @@ def find_call(call_id: object) -> OutboundCall | None:
 
 
 def list_calls(
-    *, after: Position | None = None, size: int = 50, **filters: str
+    *, filters: Mapping[str, str], after: Position | None = None, size: int = 50
 ) -> Page[OutboundCall]:
-    """Calls without their payload, newest first. filters: `status`, `adapter`, `reference`,
-    `provider_reference`, `created_by`; each has an index."""
+    """Calls without their payload, newest first. filters: by `status`, `adapter`, `reference`,
+    `provider_reference` and `created_by`, which have indexes."""
     calls = OutboundCall.objects.defer("payload").filter(**filters)
     return page_of(calls, by="created_at", after=after, size=size)
 

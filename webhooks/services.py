@@ -138,10 +138,10 @@ def find_event(*, event_id: object) -> WebhookEvent | None:
 
 
 def list_events(
-    *, after: Position | None = None, size: int = 50, **filters: str
+    *, filters: Mapping[str, str], after: Position | None = None, size: int = 50
 ) -> Page[WebhookEvent]:
-    """Events without their body, newest first. filters: `source`, `event_id`, `status`; each has
-    an index."""
+    """Events without their body, newest first. filters: by `source`, `event_id` and `status`,
+    which have indexes."""
     events = WebhookEvent.objects.defer("body").filter(**filters)
     return page_of(events, by="received_at", after=after, size=size)
 
