@@ -37,8 +37,8 @@ def bare(method: str, path: str, **headers: str) -> Any:
 @pytest.mark.parametrize(
     "path",
     [
-        "/api", "/api/", "/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v2/calls", "/api/v1/calls/",
-        "/api/v1/calls/a/b/c", "/api/v1/%00", "/api/v1/\u00e9", "/api//v1/calls",
+        "/api", "/api/", "/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v2/calls",
+        "/api/v1/calls/", "/api/v1/calls/a/b/c", "/api/v1/%00", "/api/v1/\u00e9", "/api//v1/calls",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
