@@ -38,10 +38,10 @@ class Caller:
         *,
         raw: bytes | None = None,
         content_type: str = "application/json",
-        **headers: str,
+        **headers: str | None,
     ) -> HttpResponse:
         content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
-        sent = {"Authorization": f"Bearer {self.key}", **named(headers)}
+        sent: dict[str, str | None] = {"Authorization": f"Bearer {self.key}", **named(headers)}
         answer: Any = Client(raise_request_exception=False).generic(
             method,
             f"{V1}{path}",
@@ -51,8 +51,8 @@ class Caller:
         )
         return answer  # type: ignore[no-any-return]
 
-    def get(self, path: str, **headers: str) -> HttpResponse:
-        return self.send("GET", path, **headers)
+    def get(self, path: str, **options: Any) -> HttpResponse:
+        return self.send("GET", path, **options)
 
     def post(self, path: str, body: Any = None, **options: Any) -> HttpResponse:
         return self.send("POST", path, body, **options)
@@ -63,7 +63,7 @@ class Caller:
         return self.send("POST", path, body, **options)
 
 
-def named(headers: dict[str, str]) -> dict[str, str]:
+def named(headers: dict[str, str | None]) -> dict[str, str | None]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 

@@ -55,7 +55,7 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("path, method", OPERATIONS)
 def test_an_operation(sandbox: Sandbox, path: str, method: str, mode: GenerationMode) -> None:
     """Requests that fit the description, and requests that do not: the answer is always one that
-    is described. Ids are sometimes those of rows that are there, currencies sometimes those that are."""
+    is described. Ids and currencies are sometimes those that there are."""
     desk = caller("desk", *Scope.values, rate=1_000_000)
     rows = [row for row in there() if all(name in path for name in row)]
     seen: Counter[int] = Counter()
@@ -73,7 +73,7 @@ def test_an_operation(sandbox: Sandbox, path: str, method: str, mode: Generation
         row=st.sampled_from(rows),
         known=st.booleans(),
     )
-    def try_one(case: Case, row: dict[str, str], known: bool) -> None:
+    def try_one(case: Case[Any], row: dict[str, str], known: bool) -> None:
         for name, value in row.items():
             if name in (case.path_parameters or {}):
                 case.path_parameters[name] = value
@@ -86,8 +86,10 @@ def test_an_operation(sandbox: Sandbox, path: str, method: str, mode: Generation
     assert len(seen) > 1, seen
 
 
-def send(desk: Caller, case: Case) -> int:
-    response = case.call(headers={**(case.headers or {}), "Authorization": f"Bearer {desk.key}"})
+def send(desk: Caller, case: Case[Any]) -> int:
+    response = case.call(
+        headers={**dict(case.headers or {}), "Authorization": f"Bearer {desk.key}"}
+    )
     case.validate_response(response, checks=CHECKS)
     return int(response.status_code)
 
