@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -27,6 +28,7 @@ from sandbox.process import SandboxError
 
 CUSTOMERS, PAYMENTS, REFUNDS = 12, 18, 8  # and one that is declined, and one that is waited for
 CALLS = CUSTOMERS + PAYMENTS + REFUNDS + 2
+OUTAGE_CALLS = 24
 FAULT_RATE = 0.2
 FAULTS: list[dict[str, Any]] = [
     {"kind": "status", "status": 503},
@@ -44,6 +46,11 @@ WAITS = {
     "LEASE_SECONDS": "16",
     "SWEEP_SECONDS": "1",
     "WORKER_CONCURRENCY": "8",
+    "RETRY_BUDGET_FLOOR": "200",
+    "BREAKER_WINDOW": "5",
+    "BREAKER_OPEN_SECONDS": "2",
+    "BREAKER_SUCCESSES": "2",
+    "BREAKER_RAMP_STEP": "0.5",
 }
 
 Found = TypeVar("Found")
@@ -170,6 +177,7 @@ class Scene:
         self._stack = stack
         self._cut: set[Any] = set()
         self._answered = False
+        self._parked = 0
 
     def play(self) -> None:
         say(f"{CALLS} calls to a provider on this machine that fails one request in five:")
@@ -188,6 +196,8 @@ class Scene:
         self._wait_for_an_answer()
         self._retry_as_new()
         self._refund()
+        wait_for(self._at_rest, "every call to end")
+        self._outage()
         wait_for(self._at_rest, "every call to end")
         self._sandbox.wait_for_deliveries(patience=PATIENCE_SECONDS)
         wait_for(self._events_ended, "every event to be handled")
@@ -301,6 +311,33 @@ class Scene:
                 refund_payment(payment=payment, amount=500 + number, reference=f"demo-r{number}")
         say(f"{REFUNDS} refunds are committed.")
 
+    def _outage(self) -> None:
+        from django.db import transaction
+
+        from outbound.services import Circuit, OutboundCall
+        from outbound.states import WAITING, CircuitState
+        from payments.services import create_customer
+
+        def circuit() -> Circuit:
+            return Circuit.objects.get(pk="stripe")
+
+        self._sandbox.set_mix(
+            rate=1.0, kinds=[{"kind": "status", "status": 503}], method="POST", path="/v1/"
+        )
+        with transaction.atomic():
+            for number in range(OUTAGE_CALLS):
+                create_customer(email=f"out{number}@example.com", reference=f"demo-o{number}")
+        say(f"\nNow the provider is down: every request gets a 503. {OUTAGE_CALLS} more calls.")
+        wait_for(lambda: circuit().state == CircuitState.OPEN, "the circuit to open")
+        say("The circuit has opened, for every worker. What is not sent yet waits on its row.")
+        waiting = OutboundCall.objects.filter(status__in=WAITING)
+        wait_for(lambda: circuit().openings >= 2, "a first probe to fail")
+        self._parked = waiting.count()
+        self._sandbox.clear_faults()
+        say(f"One probe has failed; {self._parked} calls are parked. The provider comes back.")
+        wait_for(lambda: circuit().state == CircuitState.CLOSED, "the circuit to close")
+        say("Probes have succeeded, the circuit is closed; the calls come along a ramp.")
+
     def _at_rest(self) -> bool:
         from outbound.services import OutboundCall
         from outbound.states import FINAL
@@ -320,7 +357,9 @@ class Scene:
         from webhooks.services import WebhookEvent
         from webhooks.states import EventStatus
 
+        asked = CALLS + OUTAGE_CALLS
         calls = list(OutboundCall.objects.all())
+        attempts = CallAttempt.objects.all()
         effects = [effect for effect in self._sandbox.ledger() if effect.by == "request"]
         done = Counter(effect.call for effect in effects if effect.outcome == "done")
         doubled = [key for key, count in Counter(e.key for e in effects).items() if count > 1]
@@ -330,15 +369,16 @@ class Scene:
         delivered = [each for each in deliveries if each.outcome == "delivered"]
         requests = self._sandbox.requests()
         faults = Counter(request.fault for request in requests if request.fault)
-        cut = Counter(a.outcome for a in CallAttempt.objects.filter(pk__in=self._cut))
+        cut = Counter(a.outcome for a in attempts.filter(pk__in=self._cut))
         statuses = Counter(call.get_status_display() for call in calls)
         refunded = sum(e.amount or 0 for e in effects if e.kind == "refund.created")
         ours = sum(payment.amount_refunded for payment in Payment.objects.all())
+        spent, probes = spent_while_open(), attempts.filter(trigger="probe").count()
         handled = sum(event.status == EventStatus.PROCESSED for event in events)
         table = [
-            ("calls asked for", str(len(calls))),
+            ("calls asked for", f"{len(calls)}, {OUTAGE_CALLS} of them in the outage"),
             ("calls by outcome", words(statuses)),
-            ("attempts made", f"{CallAttempt.objects.count()}, {len(self._cut)} cut by SIGKILL"),
+            ("attempts made", f"{attempts.count()}, {len(self._cut)} cut by SIGKILL"),
             ("  which ended", f"{cut['crashed']} by their lease, {cut['superseded']} by a webhook"),
             ("faults that requests met", f"{sum(faults.values())} of {len(requests)} requests"),
             ("  of which", words(faults)),
@@ -346,15 +386,19 @@ class Scene:
             ("events handled", f"{handled} processed once each, {len(events) - handled} ignored"),
             ("refunded", f"{ours} here, {refunded} at the provider"),
             ("effects at the provider", f"{sum(done.values())} for {len(calls)} calls"),
+            ("parked in the outage", f"{self._parked} calls"),
+            ("attempts while it was open", f"{spent} of them, and {probes} probes to end it"),
             ("calls lost", str(len(lost))),
             ("effects duplicated", str(len(doubled))),
         ]
         truths = [
-            (len(calls) == CALLS, f"{CALLS} calls were asked for, there are {len(calls)}"),
-            (statuses == {"Succeeded": CALLS}, f"not every call succeeded: {words(statuses)}"),
+            (len(calls) == asked, f"{asked} calls were asked for, there are {len(calls)}"),
+            (self._parked > 0, "the outage parked no call"),
+            (spent == 0, f"{spent} attempts were spent while the circuit was open"),
+            (statuses == {"Succeeded": asked}, f"not every call succeeded: {words(statuses)}"),
             (not lost, f"{len(lost)} calls succeeded here without exactly one effect there"),
             (not doubled, f"{len(doubled)} keys had more than one effect"),
-            (sum(done.values()) == CALLS, f"{sum(done.values())} effects for {CALLS} calls"),
+            (sum(done.values()) == asked, f"{sum(done.values())} effects for {asked} calls"),
             (self._answered, "the checkout view got no client_secret within its wait"),
             (bool(self._cut), "no attempt was cut by the SIGKILL"),
             (
@@ -371,6 +415,19 @@ class Scene:
             (ours == refunded, f"refunded {ours} here and {refunded} at the provider"),
         ]
         return table, [line for holds, line in truths if not holds]
+
+
+def spent_while_open() -> int:
+    """Attempts that began while the circuit was open: after it had opened, before a probe."""
+    from outbound.services import CallAttempt, CircuitTransition
+    from outbound.states import CircuitState
+
+    changes = list(CircuitTransition.objects.order_by("at"))
+    return sum(
+        CallAttempt.objects.filter(started_at__gt=opened.at, started_at__lt=then.at).count()
+        for opened, then in pairwise(changes)
+        if opened.to_state == CircuitState.OPEN
+    )
 
 
 def wait_for(seen: Callable[[], Found], what: str) -> Found:

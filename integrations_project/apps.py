@@ -11,7 +11,8 @@ class IntegrationsProjectConfig(AppConfig):
     verbose_name = "Holdfast"
 
     def ready(self) -> None:
-        from integrations_project import checks, error_reports
+        from integrations_project import alerts, checks, error_reports
 
+        alerts.watch()
         checks.register_all()
         error_reports.start(dsn=settings.SENTRY_DSN)

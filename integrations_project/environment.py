@@ -105,6 +105,17 @@ class Environment:
             self.refuse(name, f"must be a number of seconds above 0, not {value[:SHOWN]!r}")
         return default if found is None else found
 
+    def optional_number(self, name: str) -> float | None:
+        """A number; a whole one as int. Whoever uses it knows its range."""
+        value = self.text(name)
+        if not value:
+            return None
+        try:
+            return int(value) if value.isascii() and value.isdigit() else _finite(value)
+        except ValueError:
+            self.refuse(name, f"must be a number, not {value[:SHOWN]!r}")
+        return None
+
     def seconds_list(self, name: str) -> tuple[float, ...]:
         """A comma list of durations in seconds."""
         found: list[float] = []
@@ -163,6 +174,13 @@ def _secrets_in(value: str) -> Iterator[str]:
         if at:
             password = userinfo.partition(":")[2]
             yield from (password, unquote(password))
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _positive(text: str) -> float | None:

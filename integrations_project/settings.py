@@ -207,6 +207,27 @@ OUTBOUND_HINT_GRACE_SECONDS = 2 * SWEEP_SECONDS
 OUTBOUND_REANNOUNCE_SECONDS = 12 * SWEEP_SECONDS
 _schedule = env.seconds_list("RETRY_SCHEDULE")
 OUTBOUND_POLICY: dict[str, Any] = {"schedule": _schedule} if _schedule else {}
+_breaker = {
+    "failure_rate": env.optional_number("BREAKER_FAILURE_RATE"),
+    "minimum_calls": env.optional_number("BREAKER_MINIMUM_CALLS"),
+    "window": env.optional_number("BREAKER_WINDOW"),
+    "consecutive_failures": env.optional_number("BREAKER_CONSECUTIVE_FAILURES"),
+    "slow_rate": env.optional_number("BREAKER_SLOW_RATE"),
+    "slow_seconds": env.optional_number("BREAKER_SLOW_SECONDS"),
+    "open_seconds": env.optional_number("BREAKER_OPEN_SECONDS"),
+    "open_seconds_max": env.optional_number("BREAKER_OPEN_SECONDS_MAX"),
+    "probes": env.optional_number("BREAKER_PROBES"),
+    "successes": env.optional_number("BREAKER_SUCCESSES"),
+}
+OUTBOUND_BREAKER: dict[str, Any] = {k: v for k, v in _breaker.items() if v is not None}
+_budget = {
+    "retry_ratio": env.optional_number("RETRY_BUDGET_RATIO"),
+    "retry_floor": env.optional_number("RETRY_BUDGET_FLOOR"),
+    "retry_window": env.optional_number("RETRY_BUDGET_WINDOW"),
+}
+OUTBOUND_LIMITS: dict[str, Any] = {k: v for k, v in _budget.items() if v is not None}
+# After a circuit has closed, its parked calls are let go twice as many each step, for 30 steps.
+OUTBOUND_RAMP_STEP_SECONDS = env.seconds("BREAKER_RAMP_STEP", 1)
 ALLOW_HTTP_PROVIDERS = env.words("ALLOW_HTTP_PROVIDERS")
 
 # Work that nobody took within a minute is stale: there will be a next time. Not less, or a busy
@@ -250,6 +271,10 @@ OUTBOUND_ADAPTERS: dict[str, dict[str, Any]] = {
             "API_KEY": STRIPE_SECRET_KEY,
             "API_BASE": env.url("STRIPE_API_BASE", "https://api.stripe.com"),
             "API_VERSION": env.text("STRIPE_API_VERSION", "2023-10-16"),
+        },
+        "LIMITS": {
+            "rate": env.optional_number("STRIPE_RATE_LIMIT"),
+            "concurrency": env.optional_number("STRIPE_CONCURRENCY"),
         },
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
@@ -22,9 +23,12 @@ from outbound.admin_pages import (
     moment,
 )
 from outbound.errors import CallRefused
-from outbound.models import CallAttempt, CallNote, OutboundCall
+from outbound.models import CallAttempt, CallNote, Circuit, CircuitTransition, OutboundCall
 from outbound.redaction import HIDDEN, visible
-from outbound.states import WAITING, CallStatus
+from outbound.states import WAITING, CallStatus, CircuitMode, CircuitState
+
+MANY = 1000  # calls are counted no further
+CIRCUIT_COLOURS = {"closed": "succeeded", "open": "failed", "half-open": "running"}
 
 
 def _retry(pk: object, actor: str, reason: str) -> str:
@@ -127,6 +131,7 @@ class OutboundCallAdmin(ReadOnlyAdmin):
                 "fields": (
                     ("status_badge", "rule"),
                     ("adapter", "operation", "account"),
+                    ("circuit", "parked_by", "priority"),
                     ("tries", "next_try", "deadline_at"),
                     ("reference", "provider_reference"),
                     "trouble",
@@ -266,6 +271,112 @@ class OutboundCallAdmin(ReadOnlyAdmin):
     @admin.display(description="result (redacted)")
     def result_shown(self, call: OutboundCall) -> SafeString:
         return document(_redacted(call, call.result))
+
+
+def _force(mode: CircuitMode) -> Callable[[Any, str, str], str]:
+    def apply(name: Any, actor: str, reason: str) -> str:
+        services.operate_circuit(name=name, mode=mode, actor=actor, reason=reason)
+        return mode.label.lower()
+
+    return apply
+
+
+def _operation(mode: CircuitMode, name: str, label: str, question: str) -> RowAction:
+    return RowAction(
+        name=name,
+        permission="operate",
+        label=label,
+        question=question,
+        apply=_force(mode),
+        refusals=(CallRefused,),
+        statuses=[other for other in CircuitMode.values if other != mode],
+        needs_reason=mode != CircuitMode.AUTO,
+    )
+
+
+class TransitionInline(ReadOnlyInline):
+    model = CircuitTransition
+    verbose_name_plural = "changes"
+    fields = ("when", "change", "mode", "why", "by", "incident")
+    readonly_fields = ("when", "change", "by")
+    ordering = ("-at",)
+
+    @admin.display(description="when")
+    def when(self, transition: CircuitTransition) -> str:
+        return moment(transition.at)
+
+    @admin.display(description="change")
+    def change(self, transition: CircuitTransition) -> str:
+        before, after = transition.get_from_state_display(), transition.get_to_state_display()
+        return after if before == after else f"{before} to {after}"
+
+    @admin.display(description="by")
+    def by(self, transition: CircuitTransition) -> str:
+        return transition.actor or "itself"
+
+
+@admin.register(Circuit)
+class CircuitAdmin(ReadOnlyAdmin):
+    status_field = "mode"
+    list_display = ("name", "state_badge", "mode", "since", "first_probe", "waiting")
+    list_filter = ("state", "mode")
+    inlines = (TransitionInline,)
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("state_badge", "mode", "waiting"),
+                    ("mode_reason", "mode_actor"),
+                    ("since", "first_probe", "openings", "successes"),
+                    "incident",
+                )
+            },
+        ),
+    )
+    row_actions = (
+        _operation(
+            CircuitMode.FORCED_OPEN,
+            "force_open",
+            "Force open",
+            "Let nothing through until somebody says otherwise? The calls wait, and cost no "
+            "attempts.",
+        ),
+        _operation(
+            CircuitMode.FORCED_CLOSED,
+            "force_closed",
+            "Force closed",
+            "Let everything through, whatever the provider does?",
+        ),
+        _operation(
+            CircuitMode.OBSERVE,
+            "observe",
+            "Observe only",
+            "Count and show, and never hold a call back?",
+        ),
+        _operation(
+            CircuitMode.AUTO, "automatic", "Automatic", "Let the counts decide again from now on?"
+        ),
+    )
+
+    @admin.display(description="state", ordering="state")
+    def state_badge(self, circuit: Circuit) -> SafeString:
+        return badge(CIRCUIT_COLOURS[circuit.state], circuit.get_state_display())
+
+    @admin.display(description="since", ordering="opened_at")
+    def since(self, circuit: Circuit) -> str:
+        closed = circuit.state == CircuitState.CLOSED
+        return moment(circuit.closed_at if closed else circuit.opened_at)
+
+    @admin.display(description="first probe")
+    def first_probe(self, circuit: Circuit) -> str:
+        return moment(circuit.open_until) if circuit.state == CircuitState.OPEN else DASH
+
+    @admin.display(description="calls waiting")
+    def waiting(self, circuit: Circuit) -> str:
+        found = OutboundCall.objects.waiting().filter(circuit=circuit.name)
+        count = len(found.values_list("pk")[: MANY + 1])
+        return f"more than {MANY}" if count > MANY else str(count)
 
 
 def _redacted(call: OutboundCall, content: Any) -> Any:

@@ -53,6 +53,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Lists and pages that show rows and change nothing, but for their row actions."""
 
     row_actions: tuple[RowAction, ...] = ()
+    status_field = "status"  # what decides which row actions make sense
     actions_on_bottom = True
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each is a count over the whole table
@@ -102,7 +103,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, action: RowAction, rows: QuerySet[Any], complaint: str
     ) -> dict[str, Any]:
         count = rows.count()
-        fitting = rows.filter(status__in=action.statuses).count()
+        fitting = rows.filter(**{f"{self.status_field}__in": action.statuses}).count()
         return {
             **self.admin_site.each_context(request),
             "title": action.label,
@@ -155,7 +156,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         context["row_actions"] = [
             action
             for action in self.row_actions
-            if obj is not None and obj.status in action.statuses and self.may(request, action)
+            if obj is not None
+            and getattr(obj, self.status_field) in action.statuses
+            and self.may(request, action)
         ]
         context["checkbox_name"] = ACTION_CHECKBOX_NAME
         return super().render_change_form(request, context, add, change, form_url, obj)

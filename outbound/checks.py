@@ -43,6 +43,7 @@ def _check_entry(name: str) -> list[CheckMessage]:
         *_check_queue(where, entry),
         *_check_operations(where, entry, adapter.operations.keys()),
         *_check_policies(name, where, adapter.operations.keys()),
+        *_check_breaker(name, where),
         *_check_options(name, where),
     ]
 
@@ -86,6 +87,16 @@ def _check_policies(name: str, where: str, operations: Any) -> list[CheckMessage
         except ImproperlyConfigured as error:
             problems.add(str(error))
     return [checks.Error(f"{where}: {problem}", id="outbound.E005") for problem in sorted(problems)]
+
+
+def _check_breaker(name: str, where: str) -> list[CheckMessage]:
+    problems = []
+    for settled in (registry.thresholds_for, registry.limits_for):
+        try:
+            settled(name)
+        except ImproperlyConfigured as error:
+            problems.append(str(error))
+    return [checks.Error(f"{where}: {problem}", id="outbound.E007") for problem in problems]
 
 
 def _check_options(name: str, where: str) -> list[CheckMessage]:

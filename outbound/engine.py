@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import socket
 import threading
 import time
@@ -16,18 +15,27 @@ from os import getpid
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import DateTimeField, F, Value
+from django.db import connection, transaction
+from django.db.models import DateTimeField, Exists, F, OuterRef, Value
 from django.db.models.functions import Coalesce
 from pydantic import BaseModel, ValidationError
 
-from outbound import clock, registry
+from outbound import clock, gates, registry
 from outbound.adapters import Adapter, Operation, Reply
 from outbound.client import CallContext, Timeouts
-from outbound.errors import AdapterBug, CallRefused, DeliveryError, RateLimited, TransientError
+from outbound.errors import (
+    AdapterBug,
+    CallRefused,
+    DeliveryError,
+    NotSentHere,
+    RateLimited,
+    TransientError,
+)
 from outbound.fields import canonical_json
+from outbound.gates import DATABASE_AWAY, Passage, Refusal
 from outbound.hooks import run_settled_hooks, send_settled
-from outbound.models import CallAttempt, OutboundCall
+from outbound.models import CallAttempt, CallQuerySet, Circuit, OutboundCall
+from outbound.parking import park
 from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
 from outbound.redaction import sanitise, storable, visible
 from outbound.states import SETTLED, AttemptOutcome, AttemptTrigger, CallStatus
@@ -36,14 +44,14 @@ logger = structlog.get_logger(__name__)
 
 PARK_SECONDS = 60.0
 PAUSE_SECONDS = 0.5  # between two tries to settle while the database is away
-DATABASE_AWAY = (OperationalError, InterfaceError)
 ENCRYPTED = ("payload", "result")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a call's settings say about how it is made."""
+    """A call, and all that its settings say about how it is made."""
 
+    call: OutboundCall
     adapter: Adapter
     operation: Operation
     policy: Policy
@@ -59,17 +67,21 @@ class Claim:
     plan: Plan
     context: CallContext
     lease_ends: float  # monotonic seconds
+    passage: Passage | None = None
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What came of one attempt. `hint_in`: seconds after which a message should speak of the
-    call again; None where that is left to the row and the sweep."""
+    """What came of one attempt, or of the refusal to make one (`refused`). `hint_in`: seconds
+    after which a message should speak of the call again; None where that is left to the row and
+    the sweep."""
 
     call_id: str
     decision: Decision
     error: DeliveryError | None = None
     hint_in: float | None = None
+    refused: bool = False
 
 
 def deliver(
@@ -78,19 +90,52 @@ def deliver(
     trigger: AttemptTrigger = AttemptTrigger.AUTO,
     wait: float | None = None,
 ) -> Delivery | None:
-    """Make one attempt at a call if it is due and nobody else has it; None otherwise.
+    """Make one attempt at a call if it is due and nobody else has it; None otherwise. A call that
+    may not go now is parked, and the Delivery tells why.
 
     `wait` shortens the attempt to the seconds that somebody is ready to wait for it.
     Anticipated failures are settled and returned. Otherwise the row is left to the sweep: raises
     AdapterBug, or DATABASE_AWAY.
     """
-    plan = gate(call_id)
-    claim = claim_call(call_id, plan, trigger=trigger, wait=wait) if plan else None
-    if claim is None:
-        return None
-    with hiding_text(claim.call):
-        outcome = call_provider(claim)
-    return settle(claim, outcome)
+    for fresh in (False, True):  # its circuit may open between the gates and the claim
+        plan = gate(call_id)
+        if plan is None:
+            return None
+        passage = gates.enter(plan.call, fresh=fresh)
+        if isinstance(passage, Refusal):
+            return refuse(plan.call, passage)
+        with leaving_on_error(passage):
+            claim = claim_call(call_id, plan, trigger=trigger, wait=wait, passage=passage)
+            if claim is not None:
+                with hiding_text(claim.call):
+                    outcome = call_provider(claim)
+                return settle(claim, outcome)
+        passage.leave()
+    return None
+
+
+@contextmanager
+def leaving_on_error(passage: Passage) -> Iterator[None]:
+    """Around an attempt: what it held is given back when nobody knows how it ended."""
+    try:
+        yield
+    except BaseException:
+        passage.leave()
+        raise
+
+
+def refuse(call: OutboundCall, refusal: Refusal) -> Delivery:
+    """Park a call that may not go now."""
+    park(
+        call,
+        until=refusal.retry_at,
+        why=refusal.error.message,
+        waits_for=refusal.waits_for,
+        error=refusal.error,
+        exact=refusal.exact,
+    )
+    decision = Decision(CallStatus(call.status), refusal.error.message, refusal.retry_at)
+    return Delivery(str(call.pk), decision, refusal.error, refused=True)
 
 
 @contextmanager
@@ -106,7 +151,7 @@ def hiding_text(call: OutboundCall) -> Iterator[None]:
 
 
 def gate(call_id: str | uuid.UUID) -> Plan | None:
-    """May it run now, here? None when it is not due, or when it had to be parked."""
+    """Is it due, and can it be sent from here? None when not; then it is parked."""
     ready = OutboundCall.objects.ready(clock.now()).filter(pk=call_id)
     try:
         call = ready.first()
@@ -116,7 +161,8 @@ def gate(call_id: str | uuid.UUID) -> Plan | None:
         load_payload(call, plan.operation)
     except (ImproperlyConfigured, CallRefused) as error:
         for call in ready.defer(*ENCRYPTED):
-            park(call, seconds=PARK_SECONDS, why=f"cannot be sent from here: {error}")
+            until = clock.now() + timedelta(seconds=PARK_SECONDS)
+            park(call, until=until, why=f"cannot be sent from here: {error}")
         return None
     return plan
 
@@ -124,22 +170,11 @@ def gate(call_id: str | uuid.UUID) -> Plan | None:
 def plan_for(call: OutboundCall) -> Plan:
     """Raises UnknownAdapter, UnknownOperation, ImproperlyConfigured."""
     return Plan(
+        call=call,
         adapter=registry.adapter_for(call.adapter),
         operation=registry.operation_of(call.adapter, call.operation),
         policy=registry.policy_for(call.adapter, call.operation),
     )
-
-
-def park(call: OutboundCall, *, seconds: float, why: str) -> None:
-    """Postpone without spending an attempt."""
-    now = clock.now()
-    due_at = now + timedelta(seconds=seconds * random.uniform(1, 1.2))
-    status = CallStatus(call.status)
-    parked = OutboundCall.objects.filter(pk=call.pk).move_to(
-        status, sources={status}, now=now, due_at=due_at, hint_at=due_at, rule=sanitise(why)[:200]
-    )
-    if parked:
-        logger.warning("call_parked", call_id=str(call.pk), adapter=call.adapter, why=why)
 
 
 def claim_call(
@@ -148,9 +183,12 @@ def claim_call(
     *,
     trigger: AttemptTrigger,
     wait: float | None,
+    passage: Passage | None = None,
 ) -> Claim | None:
     """Take the call, count the attempt and write its row, in one transaction. None when a
-    duplicate or stale hint came here and there is nothing to take."""
+    duplicate or stale hint came here and there is nothing to take, or when the call's circuit
+    has opened and the call is no probe."""
+    probe = passage is not None and passage.probe
     token, lease = uuid.uuid4(), timedelta(seconds=settings.OUTBOUND_LEASE_SECONDS)
     claimed_at = time.monotonic()
     with transaction.atomic():
@@ -158,7 +196,7 @@ def claim_call(
         lifetime = plan.operation.key_lifetime
         key_expires_at = Value(now + lifetime if lifetime else None, DateTimeField())
         claimed = (
-            OutboundCall.objects.filter(pk=call_id)
+            _may_be_taken(call_id, probe=probe)
             .ready(now)
             .move_to(
                 CallStatus.RUNNING,
@@ -166,6 +204,7 @@ def claim_call(
                 lease_token=token,
                 lease_expires_at=now + lease,
                 attempts=F("attempts") + 1,
+                parked_by="",
                 key_expires_at=Coalesce(F("key_expires_at"), key_expires_at),
             )
         )
@@ -175,7 +214,8 @@ def claim_call(
         attempt = CallAttempt.objects.create(
             call=call,
             number=call.attempts,
-            trigger=trigger,
+            circuit=call.circuit,
+            trigger=AttemptTrigger.PROBE if probe else trigger,
             idempotency_key=call.idempotency_key,
             started_at=now,
             worker=worker_name(),
@@ -191,7 +231,17 @@ def claim_call(
             call, plan.policy, operation=plan.operation, wait=wait, started=claimed_at
         ),
         lease_ends=claimed_at + lease.total_seconds(),
+        passage=passage,
+        inline=trigger == AttemptTrigger.INLINE,
     )
+
+
+def _may_be_taken(call_id: str | uuid.UUID, *, probe: bool) -> CallQuerySet:
+    calls = OutboundCall.objects.filter(pk=call_id)
+    if probe:
+        return calls
+    blocking = Circuit.objects.blocking().filter(name=OuterRef("circuit"))
+    return calls.exclude(Exists(blocking))
 
 
 def context_for(
@@ -232,7 +282,7 @@ def call_provider(claim: Claim) -> Reply | DeliveryError:
     except DeliveryError as error:
         return error
     except ImproperlyConfigured as error:  # the client refuses an address before it sends
-        return TransientError(
+        return NotSentHere(
             f"cannot be sent from here: {error}",
             http_status=500,
             effect_possible=bool(claim.context.exchange.method),
@@ -260,9 +310,21 @@ def settle(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
     """
     delivery = _settle_patiently(claim, outcome)
     _log_attempt(claim, outcome, delivery)
+    if claim.passage is not None:
+        verdict = _verdict(outcome) if delivery else None
+        claim.passage.leave(verdict, seconds=claim.context.exchange.duration)
     if delivery is not None and delivery.decision.status in SETTLED:
         send_settled(claim.call)
     return delivery
+
+
+def _verdict(outcome: Reply | DeliveryError) -> bool | DeliveryError | None:
+    """What an outcome says about the provider: True that it works, the error that it does not,
+    None nothing. Refusals and our own trouble say nothing."""
+    if isinstance(outcome, Reply):
+        return True
+    troubled = attempt_outcome(outcome) in (AttemptOutcome.TRANSIENT, AttemptOutcome.UNKNOWN)
+    return outcome if troubled and not isinstance(outcome, NotSentHere) else None
 
 
 def _settle_patiently(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
@@ -285,8 +347,7 @@ def _settle_once(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | Non
     error = outcome if isinstance(outcome, DeliveryError) else None
     standing = standing_of(claim.call, claim.plan, now=now, before=claim.attempt)
     decision = decide(claim.plan.policy, standing, error)
-    inline = claim.attempt.trigger == AttemptTrigger.INLINE
-    hint_in = None if inline else _hint_in(decision, now)
+    hint_in = None if claim.inline else _hint_in(decision, now)
     owned = OutboundCall.objects.filter(pk=claim.call.pk, lease_token=claim.token).move_to(
         decision.status,
         sources={CallStatus.RUNNING},

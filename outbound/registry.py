@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -12,11 +13,15 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from outbound.adapters import Adapter, Operation
+from outbound.breaker import SharedCircuitBreaker
 from outbound.client import HttpClient
 from outbound.errors import UnknownAdapter, UnknownOperation
+from outbound.limits import Limits, build_limits
 from outbound.policy import READ_POLICY, Policy, build_policy
+from outbound.tallies import AttemptTally
+from outbound.thresholds import Thresholds
 
-ENTRY_KEYS = frozenset({"ADAPTER", "QUEUE", "OPTIONS", "POLICY", "OPERATIONS"})
+ENTRY_KEYS = frozenset({"ADAPTER", "QUEUE", "OPTIONS", "POLICY", "OPERATIONS", "BREAKER", "LIMITS"})
 
 
 def entry(name: str) -> Mapping[str, Any]:
@@ -89,10 +94,44 @@ def policy_for(name: str, operation: str) -> Policy:
     )
 
 
+def circuit_name(name: str, operation: str, account: str) -> str:
+    """The circuit that a call goes through. Raises UnknownAdapter, UnknownOperation,
+    ImproperlyConfigured."""
+    return adapter_class(name).circuit(name, operation_of(name, operation), account)
+
+
+@cache
+def thresholds_for(name: str) -> Thresholds:
+    """When an adapter's circuits open and close. Raises ImproperlyConfigured."""
+    own = settings.OUTBOUND_ADAPTERS.get(name, {}).get("BREAKER", {})
+    merged: dict[str, Any] = {"probe_lease": float(settings.OUTBOUND_LEASE_SECONDS)}
+    merged |= {**settings.OUTBOUND_BREAKER, **own}
+    unknown = merged.keys() - {field.name for field in fields(Thresholds)}
+    if unknown:
+        raise ImproperlyConfigured(f"unknown breaker setting {sorted(unknown)[0]!r}")
+    return Thresholds(**merged)
+
+
+@cache
+def limits_for(name: str) -> Limits:
+    """How fast and how often at once an adapter may call. Raises UnknownAdapter,
+    ImproperlyConfigured."""
+    return build_limits({**settings.OUTBOUND_LIMITS, **entry(name).get("LIMITS", {})})
+
+
+@cache
+def breaker_for(circuit: str, adapter: str) -> SharedCircuitBreaker:
+    """The breaker of a circuit, which counts the attempts of the calls that go through it."""
+    return SharedCircuitBreaker(
+        name=circuit, adapter=adapter, thresholds=thresholds_for(adapter), tally=AttemptTally()
+    )
+
+
 def _forget(*, setting: str, **_: Any) -> None:
     if setting.startswith("OUTBOUND_"):
-        for cached in (adapter_class, adapter_for, policy_for):
+        for cached in CACHES:
             cached.cache_clear()
 
 
+CACHES = (adapter_class, adapter_for, policy_for, thresholds_for, limits_for, breaker_for)
 setting_changed.connect(_forget)

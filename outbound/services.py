@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F
 from pydantic import BaseModel, ValidationError
 
 from outbound import clock, engine, hints, registry
@@ -25,30 +24,38 @@ from outbound.errors import (
     FieldError,
     IllegalMove,
     InvalidPayload,
-    KeyExpired,
     KeyReused,
-    ReasonRequired,
     TransientError,
 )
 from outbound.fields import canonical_json
-from outbound.hints import Hint
-from outbound.hooks import run_settled_hooks, send_settled
+from outbound.gates import DATABASE_AWAY
 from outbound.ids import uuid7
-from outbound.models import CallAttempt, CallNote, OutboundCall
+from outbound.interventions import (
+    cancel_call,
+    find_call,
+    operate_circuit,
+    resolve_call,
+    retry_call,
+    retry_call_as_new,
+    settle_from_event,
+)
+from outbound.models import CallAttempt, Circuit, CircuitTransition, OutboundCall
 from outbound.paging import Page, Position, page_of
-from outbound.redaction import storable
+from outbound.parking import deliver_hint
 from outbound.request_ids import current_request_id
-from outbound.settlement import revived_hooks
-from outbound.states import SETTLED, WAITING, AttemptOutcome, AttemptTrigger, CallStatus, sources_of
+from outbound.states import SETTLED, WAITING, AttemptTrigger, CallStatus
 
 __all__ = [
     "CallAttempt",
+    "Circuit",
+    "CircuitTransition",
     "OutboundCall",
     "cancel_call",
     "deliver_now",
     "enqueue_call",
     "find_call",
     "list_calls",
+    "operate_circuit",
     "perform_read",
     "resolve_call",
     "retry_call",
@@ -58,7 +65,6 @@ __all__ = [
 
 logger = structlog.get_logger(__name__)
 
-DELIVER_TASK = "outbound.deliver_call"
 INLINE_GRACE = timedelta(seconds=60)  # the sweep leaves an inline call alone for this long
 POLL_SECONDS = 0.1
 MAX_KEY_LENGTH = 255
@@ -106,11 +112,13 @@ def enqueue_call(
         adapter=adapter,
         operation=operation,
         account=account,
+        circuit=registry.circuit_name(adapter, operation, account),
         payload=document,
         dedupe_key=idempotency_key,
         idempotency_key=idempotency_key or f"hf-{call_id}",
         status=CallStatus.PENDING,
         max_attempts=policy.max_attempts,
+        priority=policy.priority,
         due_at=due_at,
         hint_at=due_at + (_hint_grace(inline=inline) if due_at <= now else timedelta(0)),
         deadline_at=due_at + timedelta(seconds=policy.age_limit),
@@ -213,28 +221,35 @@ def _storable(text: str) -> bool:
     return "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def deliver_hint(call: OutboundCall) -> Hint:
-    return Hint(DELIVER_TASK, registry.queue_for(call.adapter), {"call_id": str(call.pk)})
-
-
-def deliver_now(*, call: OutboundCall, wait: float) -> OutboundCall:
+def deliver_now(*, call: OutboundCall, wait: float, strict: bool = False) -> OutboundCall:
     """Make the first attempt here and now, for at most `wait` seconds, and return the call as it
     stands then. What fails for the moment goes on in the background; when another process has
     the call, its outcome is awaited until the time is up.
+
+    When it may not go now (an open circuit, a limit) it is parked and returned at once. `strict`:
+    if it was never sent it is cancelled instead, and CircuitOpen or RateLimited is raised, with
+    `http_status` (503, 429) and `retry_after` in seconds.
 
     Must not be called inside a transaction: the call would not be committed yet, and no
     transaction may be held during a call. Raises RuntimeError then.
     """
     _refuse_transaction()
     ends = time.monotonic() + wait
+    refused: DeliveryError | None = None
     try:
-        engine.deliver(call.pk, trigger=AttemptTrigger.INLINE, wait=wait)
-    except engine.DATABASE_AWAY:
+        delivery = engine.deliver(call.pk, trigger=AttemptTrigger.INLINE, wait=wait)
+        refused = delivery.error if delivery and delivery.refused else None
+    except DATABASE_AWAY:
         raise
     except Exception:  # a bug of the adapter: the row is left to the sweep, as in a worker
         logger.exception("attempt_crashed", call_id=str(call.pk), adapter=call.adapter)
         ends = 0
     call.refresh_from_db()
+    if strict and refused is not None and not call.attempts and call.status in WAITING:
+        with suppress(IllegalMove):  # a worker took it just now
+            cancel_call(call_id=call.pk, reason="it could not be sent at once")
+            raise refused
+        call.refresh_from_db()
     while call.status == CallStatus.RUNNING and (left := ends - time.monotonic()) > 0:
         time.sleep(min(POLL_SECONDS, left))
         call.refresh_from_db()
@@ -295,11 +310,6 @@ def perform_read(
     raise error or TransientError(f"{adapter}: no answer within {wait:g} s", http_status=504)
 
 
-def find_call(call_id: object) -> OutboundCall | None:
-    """The call of that id; None when there is none, or when it is no id at all."""
-    return OutboundCall.objects.with_id(call_id).first()
-
-
 def list_calls(
     *, filters: Mapping[str, str], after: Position | None = None, size: int = 50
 ) -> Page[OutboundCall]:
@@ -307,203 +317,3 @@ def list_calls(
     `provider_reference` and `created_by`, which have indexes."""
     calls = OutboundCall.objects.defer("payload").filter(**filters)
     return page_of(calls, by="created_at", after=after, size=size)
-
-
-@transaction.atomic
-def retry_call(*, call_id: object, actor: str = "", reason: str = "") -> OutboundCall:
-    """Send a FAILED call again, or an UNKNOWN one that is safe to repeat, with the same key.
-
-    Raises IllegalMove (wrong status, or gone), KeyExpired (the provider may have forgotten the
-    key, so the same key would be a new effect), RetryRefused (the tenant says no).
-    """
-    call = _locked(call_id)
-    spec = registry.operation_of(call.adapter, call.operation)
-    now = clock.now()
-    if call.status not in (CallStatus.FAILED, CallStatus.UNKNOWN):
-        raise IllegalMove(f"a {call.status} call cannot be retried")
-    if call.key_expires_at is not None and call.key_expires_at <= now:
-        raise KeyExpired("the provider may have forgotten the key by now; retry as new instead")
-    if call.status == CallStatus.UNKNOWN and not (spec.keyed or spec.reads):
-        raise IllegalMove("it may have happened, and sending it again would do it twice")
-    target = CallStatus.RETRYING if call.status == CallStatus.UNKNOWN else CallStatus.PENDING
-    return _revive(call, target, now=now, action="retry", actor=actor, reason=reason)
-
-
-@transaction.atomic
-def retry_call_as_new(*, call_id: object, reason: str, actor: str = "") -> OutboundCall:
-    """Send a FAILED call again with a new key: to the provider it is another call.
-
-    Raises ReasonRequired, IllegalMove, RetryRefused.
-    """
-    if not reason.strip():
-        raise ReasonRequired("say why this call must be made again with a new key")
-    call = _locked(call_id)
-    return _revive(
-        call,
-        CallStatus.PENDING,
-        now=clock.now(),
-        action="retry as new",
-        actor=actor,
-        reason=reason,
-        idempotency_key=f"hf-{uuid7()}",
-        key_expires_at=None,
-    )
-
-
-def _locked(call_id: object) -> OutboundCall:
-    # what cannot be decrypted can still be cancelled, or be settled by a person's word
-    rows = OutboundCall.objects.select_for_update().defer(*engine.ENCRYPTED)
-    call = rows.with_id(call_id).first()
-    if call is None:
-        raise IllegalMove(f"there is no call {str(call_id)[:60]!r}")
-    return call
-
-
-def _revive(
-    call: OutboundCall,
-    target: CallStatus,
-    *,
-    now: datetime,
-    action: str,
-    actor: str,
-    reason: str,
-    **changes: Any,
-) -> OutboundCall:
-    policy = registry.policy_for(call.adapter, call.operation)
-    source = CallStatus.UNKNOWN if target == CallStatus.RETRYING else CallStatus.FAILED
-    moved = OutboundCall.objects.filter(pk=call.pk).move_to(
-        target,
-        sources={source},
-        now=now,
-        due_at=now,
-        hint_at=now + _hint_grace(inline=False),
-        deadline_at=now + timedelta(seconds=policy.age_limit),
-        max_attempts=F("attempts") + policy.max_attempts,
-        finished_at=None,
-        hook_due_at=None,
-        hook_attempts=0,
-        hook_error="",
-        rule=storable(f"{action} by {actor or 'the application'}", limit=200),
-        **changes,
-    )
-    if not moved:
-        raise IllegalMove(f"a {call.status} call cannot be retried")
-    call.refresh_from_db()
-    for hook in revived_hooks(call.adapter, call.operation):
-        hook(call)
-    _note(call, action, now=now, actor=actor, reason=reason)
-    hints.announce_on_commit(deliver_hint(call))
-    return call
-
-
-@transaction.atomic
-def cancel_call(*, call_id: object, actor: str = "", reason: str = "") -> OutboundCall:
-    """Stop a waiting call. It becomes CANCELLED; where an earlier attempt may have worked it
-    becomes UNKNOWN instead, for "cancelled" would be a guess. Raises IllegalMove."""
-    call, now = _locked(call_id), clock.now()
-    attempts = CallAttempt.objects.filter(call=call, idempotency_key=call.idempotency_key)
-    maybe = attempts.may_have_worked().exists()
-    target = CallStatus.UNKNOWN if maybe else CallStatus.CANCELLED
-    rule = f"cancelled by {actor or 'the application'}"
-    changes: dict[str, Any] = {"finished_at": now}
-    if maybe:
-        rule += "; an earlier attempt may have worked"
-        changes = {"due_at": now, "lookups": 0}
-    moved = OutboundCall.objects.filter(pk=call.pk).move_to(
-        target,
-        sources=WAITING & sources_of(target),
-        now=now,
-        rule=storable(rule, limit=200),
-        **changes,
-    )
-    if not moved:
-        raise IllegalMove(f"a {call.status} call cannot be cancelled")
-    call.refresh_from_db()
-    _note(call, "cancel", now=now, actor=actor, reason=reason)
-    run_settled_hooks(call, now=now)
-    send_settled(call)
-    return call
-
-
-@transaction.atomic
-def resolve_call(
-    *,
-    call_id: object,
-    succeeded: bool,
-    reason: str,
-    actor: str = "",
-    provider_reference: str = "",
-) -> OutboundCall:
-    """A person says what became of an UNKNOWN call. Raises ReasonRequired, IllegalMove."""
-    if not reason.strip():
-        raise ReasonRequired("say how you know what became of this call")
-    call, now = _locked(call_id), clock.now()
-    target = CallStatus.SUCCEEDED if succeeded else CallStatus.FAILED
-    changes = {"provider_reference": storable(provider_reference)} if succeeded else {}
-    moved = OutboundCall.objects.filter(pk=call.pk).move_to(
-        target,
-        sources={CallStatus.UNKNOWN},
-        now=now,
-        finished_at=now,
-        rule=storable(f"{target} according to {actor or 'the application'}", limit=200),
-        **changes,
-    )
-    if not moved:
-        raise IllegalMove(f"a {call.status} call needs no resolving")
-    call.refresh_from_db()
-    if not succeeded:
-        engine.nothing_happened(call)
-    _note(call, f"resolve as {target}", now=now, actor=actor, reason=reason)
-    run_settled_hooks(call, now=now)
-    send_settled(call)
-    return call
-
-
-@transaction.atomic
-def settle_from_event(
-    *,
-    call_id: object,
-    idempotency_key: str,
-    result: Mapping[str, Any],
-    provider_reference: str,
-) -> bool:
-    """The provider's own event proves that a RUNNING or UNKNOWN call worked. Returns whether it
-    was settled by this. The key must be the call's present one: an object that an older key
-    made says nothing about the new one."""
-    call = find_call(call_id)
-    if call is None or call.idempotency_key != idempotency_key:
-        return False
-    now = clock.now()
-    moved = OutboundCall.objects.filter(pk=call.pk, idempotency_key=idempotency_key).move_to(
-        CallStatus.SUCCEEDED,
-        now=now,
-        finished_at=now,
-        lease_token=None,
-        lease_expires_at=None,
-        result=dict(result),
-        provider_reference=storable(provider_reference),
-        rule="the provider's event says that it worked",
-        error_kind="",
-        error_code="",
-        error_param="",
-        error_message="",
-        error_http_status=None,
-    )
-    if not moved:
-        return False
-    CallAttempt.objects.filter(call=call).finish(AttemptOutcome.SUPERSEDED, now=now)
-    call.refresh_from_db()
-    run_settled_hooks(call, now=now)
-    send_settled(call)
-    return True
-
-
-def _note(call: OutboundCall, action: str, *, now: datetime, actor: str, reason: str) -> None:
-    if actor or reason:
-        CallNote.objects.create(
-            call=call,
-            at=now,
-            actor=storable(actor, limit=150),
-            action=action,
-            reason=storable(reason.strip(), limit=500),
-        )

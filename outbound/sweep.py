@@ -15,10 +15,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from outbound import clock, hints, registry
+from outbound import clock, hints, parking, registry
 from outbound.adapters import Reply
+from outbound.circuits import tell_untold, untold
 from outbound.engine import (
-    DATABASE_AWAY,
     ENCRYPTED,
     context_for,
     decision_changes,
@@ -30,9 +30,10 @@ from outbound.engine import (
     standing_of,
 )
 from outbound.errors import CallRefused, DeliveryError, DidNotHappen
+from outbound.gates import DATABASE_AWAY
 from outbound.hints import Hint
 from outbound.hooks import run_settled_hooks, send_settled
-from outbound.models import CallAttempt, OutboundCall
+from outbound.models import CallAttempt, Circuit, OutboundCall
 from outbound.policy import Decision, after_crash, give_up, lookup_delay
 from outbound.redaction import sanitise
 from outbound.states import SETTLED, AttemptOutcome, CallStatus
@@ -41,7 +42,6 @@ logger = structlog.get_logger(__name__)
 
 ROWS = "calls"
 BATCH = 500
-DELIVER_TASK = "outbound.deliver_call"
 RESOLVE_TASK = "outbound.resolve_call"
 
 Announce = Callable[[Hint], None]
@@ -60,6 +60,7 @@ def sweep(*, limit: int = BATCH, announce: Announce | None = None) -> Counter[st
         "leases_expired": lambda: expire_leases(limit=limit),
         "out_of_time": lambda: end_out_of_time(limit=limit),
         "hooks_run": lambda: run_owed_hooks(limit=limit),
+        "circuits_told": lambda: tell_untold(limit=limit),
     }
     if announce is None and hints.reaches_workers():
         announce = hints.announce
@@ -85,6 +86,7 @@ def overdue() -> dict[str, int]:
         "leases_expired": calls.expired_leases(now).count(),
         "out_of_time": calls.out_of_time(now).count(),
         "hooks_run": calls.owing_hooks(now).count(),
+        "circuits_told": untold().count(),
         "lookups_announced": calls.unknown().filter(due_at__lte=now).count(),
         "announced": calls.unannounced(now).count(),
     }
@@ -208,15 +210,20 @@ def announce_due(*, limit: int, announce: Announce) -> int:
 
 def announce_calls(*, limit: int = BATCH, announce: Announce) -> int:
     """Say again which calls are due and that nobody took. `hint_at` moves on with it, so that a
-    long queue is not announced over and over."""
+    long queue is not announced over and over. Of a circuit that is open, or has just closed, only
+    those that may go now."""
     now = clock.now()
     again_at = now + timedelta(seconds=settings.OUTBOUND_REANNOUNCE_SECONDS)
     announced = 0
-    for pk, adapter in OutboundCall.objects.unannounced(now).values_list("pk", "adapter")[:limit]:
-        won = OutboundCall.objects.unannounced(now).filter(pk=pk).update(hint_at=again_at)
+    held = parking.held_circuits()
+    due = parking.unheld(OutboundCall.objects.unannounced(now), held)
+    for call in due.only("pk", "adapter")[:limit]:
+        won = OutboundCall.objects.unannounced(now).filter(pk=call.pk).update(hint_at=again_at)
         if won:
-            announce(Hint(DELIVER_TASK, _queue(adapter), {"call_id": str(pk)}))
+            announce(parking.deliver_hint(call))
             announced += 1
+    for circuit in held:
+        announced += parking.let_go(circuit, limit=limit - announced, announce=announce)
     return announced
 
 
@@ -231,6 +238,7 @@ def announce_lookups(*, limit: int = BATCH, announce: Announce) -> int:
     """UNKNOWN calls whose adapter can look them up, when the next look-up is due."""
     now = clock.now()
     due = OutboundCall.objects.unknown().filter(due_at__lte=now).order_by("due_at")
+    due = due.exclude(circuit__in=Circuit.objects.blocking().values("name"))
     announced = 0
     for call in due.only("pk", "adapter", "lookups", "due_at", "created_at")[:limit]:
         looks = _can_resolve(call.adapter)
@@ -239,7 +247,8 @@ def announce_lookups(*, limit: int = BATCH, announce: Announce) -> int:
             due_at=now + wait, lookups=call.lookups + 1 if looks else call.lookups
         )  # fmt: skip
         if won and looks:
-            announce(Hint(RESOLVE_TASK, _queue(call.adapter), {"call_id": str(call.pk)}))
+            queue = parking.queue_of(call.adapter)
+            announce(Hint(RESOLVE_TASK, queue, {"call_id": str(call.pk)}))
             announced += 1
     return announced
 
@@ -249,13 +258,6 @@ def _can_resolve(adapter: str) -> bool:
         return registry.adapter_class(adapter).can_resolve()
     except (ImproperlyConfigured, CallRefused):
         return False
-
-
-def _queue(adapter: str) -> str:
-    try:
-        return registry.queue_for(adapter)
-    except CallRefused:  # a worker parks it, and says why on the row
-        return str(settings.CELERY_TASK_DEFAULT_QUEUE)
 
 
 def look_up(call_id: str) -> bool:

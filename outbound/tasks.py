@@ -14,6 +14,7 @@ from django.conf import settings
 from outbound import engine
 from outbound.dead_letters import DeadLetter, drain, mark_rows, on_dead_letter
 from outbound.errors import TransientError
+from outbound.gates import DATABASE_AWAY
 from outbound.leases import periodic_lease
 from outbound.models import OutboundCall
 from outbound.redaction import storable
@@ -60,7 +61,7 @@ def deliver_call(*, call_id: str, **_: Any) -> None:
     """Make one attempt at a call, if it is due."""
     try:
         delivery = engine.deliver(call_id)
-    except engine.DATABASE_AWAY as error:
+    except DATABASE_AWAY as error:
         logger.warning("database_away", call_id=call_id, error=type(error).__name__)
         return
     if delivery is not None and delivery.error is not None and delivery.hint_in is not None:

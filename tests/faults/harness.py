@@ -35,6 +35,9 @@ SHORT_WAITS = {
     "LEASE_SECONDS": "5",
     "SWEEP_SECONDS": "1",
     "RETRY_SCHEDULE": ",".join(["1"] * 5 + ["3"] * 20),
+    "RETRY_BUDGET_FLOOR": "1000",
+    "BREAKER_OPEN_SECONDS": "1",
+    "BREAKER_RAMP_STEP": "0.1",
 }
 MOVING = ("pending", "running", "retrying")
 

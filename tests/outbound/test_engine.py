@@ -30,6 +30,7 @@ from outbound.errors import (
     TransientError,
 )
 from outbound.models import CallAttempt, OutboundCall
+from outbound.parking import park
 from outbound.redaction import HIDDEN
 from outbound.states import AttemptOutcome, AttemptTrigger, CallStatus
 from outbound.sweep import expire_leases
@@ -352,7 +353,7 @@ class TestGate:
         """A call that somebody has taken meanwhile is not parked."""
         call = enqueue()
         running = claim(call)
-        engine.park(call, seconds=60, why="late")
+        park(call, until=time.now + timedelta(seconds=60), why="late")
         assert reread(call).status == S.RUNNING
         assert reread(call).due_at == running.call.due_at
 
@@ -369,7 +370,7 @@ class TestGate:
 
         script.then(send)
         call = attempt(enqueue("notify"))
-        assert (call.status, call.error_kind) == (S.RETRYING, "transient_error")
+        assert (call.status, call.error_kind) == (S.RETRYING, "not_sent_here")
         assert "providers are called over https" in call.error_message
         assert [a.effect_possible for a in attempts(call)] == [False]
 
