@@ -19,6 +19,7 @@ from api.problems import come_again, plain, respond, retry_after
 from api.rendering import Renderer
 from outbound.errors import (
     CallRefused,
+    CircuitOpen,
     DeliveryError,
     FieldError,
     InvalidPayload,
@@ -109,7 +110,7 @@ def _undelivered(error: DeliveryError) -> Problem:
     return Problem(
         error.http_status,
         error.message,
-        code=error.code or error.kind,
+        code=error.kind if isinstance(error, CircuitOpen) else error.code or error.kind,
         param=error.param,
         headers=retry_after(wish) if again else {},
     )

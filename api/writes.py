@@ -60,7 +60,7 @@ def _deliver(asked: Asked, wish: Preference) -> OutboundCall:
         raise Problem(
             error.http_status,
             f"not sent, and cancelled: {error.message}",
-            code=error.code or error.kind,
+            code=error.kind,
             headers={
                 **retry_after(error.retry_after),
                 "Location": address_of(asked.call),
