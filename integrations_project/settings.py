@@ -34,6 +34,7 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or ([PUBLIC_HOST] if PUBLIC_HOST else
 
 INSTALLED_APPS = [
     "integrations_project",
+    "api",
     "payments",
     "webhooks",
     "outbound",
@@ -47,6 +48,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "integrations_project.middleware.RequestIdMiddleware",
     "integrations_project.probes.ProbeMiddleware",
+    "api.middleware.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "integrations_project.middleware.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -120,6 +122,9 @@ WEBHOOK_MAX_BYTES = env.whole("WEBHOOK_MAX_BYTES", 1_048_576)
 # The webhook view enforces its own cap with its own answer; Django's must not come first.
 DATA_UPLOAD_MAX_MEMORY_SIZE = max(2_621_440, WEBHOOK_MAX_BYTES + 1)
 
+# How many requests of one web process may wait for a provider at a time.
+API_INLINE_CALLS = env.whole("API_INLINE_CALLS", 4)
+
 LOG_FORMAT = env.choice("LOG_FORMAT", FORMATS, default="console" if DEBUG else "json")
 LOG_LEVEL = env.choice("LOG_LEVEL", LEVELS, default="INFO")
 LOGGING_CONFIG = "integrations_project.logging.configure"
@@ -160,6 +165,7 @@ CELERY_TASK_ROUTES = {
     "outbound.sweep": {"queue": MAINTENANCE_QUEUE},
     "outbound.drain_dead_letters": {"queue": MAINTENANCE_QUEUE},
     "webhooks.sweep_events": {"queue": MAINTENANCE_QUEUE},
+    "api.forget_requests": {"queue": MAINTENANCE_QUEUE},
     "webhooks.*": {"queue": "webhooks-v1"},
 }
 
@@ -236,6 +242,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "webhooks-sweep": {
         "task": "webhooks.sweep_events",
         "schedule": SWEEP_SECONDS,
+        "options": _periodic_options,
+    },
+    "api-forget-requests": {
+        "task": "api.forget_requests",
+        "schedule": 60.0,
         "options": _periodic_options,
     },
 }

@@ -401,12 +401,14 @@ def outcome_changes(outcome: Reply | DeliveryError) -> dict[str, object]:
             "provider_reference": storable(outcome.provider_reference),
             "error_kind": "",
             "error_code": "",
+            "error_param": "",
             "error_message": "",
             "error_http_status": None,
         }
     return {
         "error_kind": outcome.kind,
         "error_code": sanitise(outcome.code, limit=100),
+        "error_param": sanitise(outcome.param, limit=100),
         "error_message": sanitise(outcome.message),
         "error_http_status": outcome.http_status,
     }

@@ -14,9 +14,9 @@ class DeliveryError(Exception):
     """An anticipated failure of one attempt. Anything else that is raised is a bug.
 
     `message` must be safe to show and store: no secret, no personal data. `code` is the
-    provider's own word for it, `http_status` what our API answers with, `provider_status` what
-    the provider answered (None when it did not). `effect_possible` says whether this attempt may
-    have changed something at the provider.
+    provider's own word for it and `param` its name of the field that it minds, `http_status` what
+    our API answers with, `provider_status` what the provider answered (None when it did not).
+    `effect_possible` says whether this attempt may have changed something at the provider.
     """
 
     effect_possible = False
@@ -26,6 +26,7 @@ class DeliveryError(Exception):
         message: str,
         *,
         code: str = "",
+        param: str = "",
         http_status: int = 502,
         provider_status: int | None = None,
         provider_request_id: str = "",
@@ -34,6 +35,7 @@ class DeliveryError(Exception):
         super().__init__(message)
         self.message = message
         self.code = code
+        self.param = param
         self.http_status = http_status
         self.provider_status = provider_status
         self.provider_request_id = provider_request_id
@@ -59,6 +61,7 @@ class TransientError(DeliveryError):
         *,
         retry_after: float | None = None,
         code: str = "",
+        param: str = "",
         http_status: int = 502,
         provider_status: int | None = None,
         provider_request_id: str = "",
@@ -67,6 +70,7 @@ class TransientError(DeliveryError):
         super().__init__(
             message,
             code=code,
+            param=param,
             http_status=http_status,
             provider_status=provider_status,
             provider_request_id=provider_request_id,
@@ -111,6 +115,7 @@ class PermanentError(DeliveryError):
         *,
         conclusive: bool = True,
         code: str = "",
+        param: str = "",
         http_status: int = 502,
         provider_status: int | None = None,
         provider_request_id: str = "",
@@ -119,6 +124,7 @@ class PermanentError(DeliveryError):
         super().__init__(
             message,
             code=code,
+            param=param,
             http_status=http_status,
             provider_status=provider_status,
             provider_request_id=provider_request_id,

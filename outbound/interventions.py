@@ -216,6 +216,7 @@ def settle_from_event(
         rule="the provider's event says that it worked",
         error_kind="",
         error_code="",
+        error_param="",
         error_message="",
         error_http_status=None,
     )

@@ -126,6 +126,7 @@ class OutboundCall(models.Model):
     rule = models.CharField(max_length=200, blank=True, help_text="Why it is where it is.")
     error_kind = models.CharField(max_length=40, blank=True)
     error_code = models.CharField(max_length=100, blank=True)
+    error_param = models.CharField(max_length=100, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
     error_http_status = models.PositiveSmallIntegerField(null=True)
 
@@ -218,6 +219,12 @@ class OutboundCall(models.Model):
             ),
             models.Index(name="call_created", fields=("-created_at",)),
             models.Index(name="call_status_created", fields=("status", "-created_at")),
+            models.Index(name="call_adapter_created", fields=("adapter", "-created_at")),
+            models.Index(
+                name="call_creator_created",
+                fields=("created_by", "-created_at"),
+                condition=~Q(created_by=""),
+            ),
             models.Index(name="call_reference", fields=("reference",), condition=~Q(reference="")),
             models.Index(
                 name="call_provider_reference",

@@ -68,6 +68,7 @@ def park(
         changes = {
             "error_kind": error.kind,
             "error_code": sanitise(error.code, limit=100),
+            "error_param": sanitise(error.param, limit=100),
             "error_message": sanitise(error.message),
             "error_http_status": error.http_status,
         }

@@ -40,6 +40,7 @@ from outbound.interventions import (
     settle_from_event,
 )
 from outbound.models import CallAttempt, Circuit, CircuitTransition, OutboundCall
+from outbound.paging import Page, Position, page_of
 from outbound.parking import deliver_hint
 from outbound.request_ids import current_request_id
 from outbound.states import SETTLED, WAITING, AttemptTrigger, CallStatus
@@ -53,6 +54,7 @@ __all__ = [
     "deliver_now",
     "enqueue_call",
     "find_call",
+    "list_calls",
     "operate_circuit",
     "perform_read",
     "resolve_call",
@@ -306,3 +308,12 @@ def perform_read(
         with suppress(IllegalMove):  # a worker took it just now
             cancel_call(call_id=call.pk, reason="nobody waits for the answer any more")
     raise error or TransientError(f"{adapter}: no answer within {wait:g} s", http_status=504)
+
+
+def list_calls(
+    *, filters: Mapping[str, str], after: Position | None = None, size: int = 50
+) -> Page[OutboundCall]:
+    """Calls without their payload, newest first. filters: by `status`, `adapter`, `reference`,
+    `provider_reference` and `created_by`, which have indexes."""
+    calls = OutboundCall.objects.defer("payload").filter(**filters)
+    return page_of(calls, by="created_at", after=after, size=size)

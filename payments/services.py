@@ -5,9 +5,10 @@ caller's transaction; the provider is called afterwards. Amounts are integers in
 minor unit.
 
 `idempotency_key` is the caller's own (1 to 255 visible ASCII characters): the same key with the
-same content returns the row that is there. All functions raise InvalidPayload (with a pointer to
-each field) for what the provider could not understand, and KeyReused for a key that belongs to
-other content.
+same content returns the row that is there. `inline`: the caller goes on to
+`outbound.services.deliver_now` once its transaction has committed. All functions raise
+InvalidPayload (with a pointer to each field) for what the provider could not understand, and
+KeyReused for a key that belongs to other content.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def create_customer(
     idempotency_key: str | None = None,
     request_id: str | None = None,
     created_by: str = "",
+    inline: bool = False,
 ) -> Customer:
     """Let the provider know somebody. https://docs.stripe.com/api/customers/create"""
     call = enqueue_call(
@@ -74,6 +76,7 @@ def create_customer(
         reference=reference,
         request_id=request_id,
         created_by=created_by,
+        inline=inline,
     )
     known = Customer.objects.filter(call=call).first()
     return known or Customer.objects.create(
@@ -93,6 +96,7 @@ def delete_customer(
     idempotency_key: str | None = None,
     request_id: str | None = None,
     created_by: str = "",
+    inline: bool = False,
 ) -> Customer:
     """Let the provider forget somebody, and forget them here when it has.
 
@@ -107,6 +111,7 @@ def delete_customer(
         reference=customer.reference,
         request_id=request_id,
         created_by=created_by,
+        inline=inline,
     )
     Customer.objects.filter(pk=customer.pk).update(delete_call=call)
     customer.refresh_from_db()
@@ -127,6 +132,7 @@ def create_payment(
     idempotency_key: str | None = None,
     request_id: str | None = None,
     created_by: str = "",
+    inline: bool = False,
     wait: float | None = None,
 ) -> Payment:
     """Ask somebody for money. https://docs.stripe.com/api/payment_intents/create
@@ -155,7 +161,7 @@ def create_payment(
         idempotency_key=idempotency_key,
         request_id=request_id,
         created_by=created_by,
-        inline=wait is not None,
+        inline=inline or wait is not None,
     )
     if wait is not None and payment.call is not None:
         deliver_now(call=payment.call, wait=wait)
@@ -219,6 +225,7 @@ def cancel_payment(
     idempotency_key: str | None = None,
     request_id: str | None = None,
     created_by: str = "",
+    inline: bool = False,
 ) -> Payment:
     """Give up a payment that has not been taken. `payment.cancel_call` tells how that goes.
 
@@ -239,6 +246,7 @@ def cancel_payment(
             reference=locked.reference,
             request_id=request_id,
             created_by=created_by,
+            inline=inline,
         )
         Payment.objects.filter(pk=locked.pk).update(cancel_call=call)
     payment.refresh_from_db()
@@ -256,6 +264,7 @@ def refund_payment(
     idempotency_key: str | None = None,
     request_id: str | None = None,
     created_by: str = "",
+    inline: bool = False,
 ) -> Refund:
     """Give money back. https://docs.stripe.com/api/refunds/create
 
@@ -288,6 +297,7 @@ def refund_payment(
         reference=reference,
         request_id=request_id,
         created_by=created_by,
+        inline=inline,
     )
     return _store_refund(call, locked, everything="amount" not in asked)
 

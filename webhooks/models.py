@@ -155,6 +155,7 @@ class WebhookEvent(models.Model):
                 fields=("-received_at",),
                 condition=Q(status=EventStatus.FAILED),
             ),
+            models.Index(name="event_source_received", fields=("source", "-received_at")),
             models.Index(name="event_received", fields=("-received_at",)),
             models.Index(name="event_status_received", fields=("status", "-received_at")),
         )

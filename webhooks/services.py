@@ -13,6 +13,7 @@ from django.db.models import F, QuerySet
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from outbound import clock, hints
+from outbound.paging import Page, Position, page_of
 from webhooks.announcements import hint_grace, process_hint
 from webhooks.envelopes import Envelope
 from webhooks.errors import BodyGone, IllegalMove, UnknownEvent
@@ -26,6 +27,7 @@ __all__ = [
     "Received",
     "WebhookEvent",
     "find_event",
+    "list_events",
     "mark_dead_letter",
     "receive",
     "replay_event",
@@ -133,6 +135,15 @@ def _count_deliveries(seen: Collection[uuid.UUID]) -> None:
 def find_event(*, event_id: object) -> WebhookEvent | None:
     """The event of that id of ours; None when there is none, or when it is no id at all."""
     return WebhookEvent.objects.with_id(event_id).first()
+
+
+def list_events(
+    *, filters: Mapping[str, str], after: Position | None = None, size: int = 50
+) -> Page[WebhookEvent]:
+    """Events without their body, newest first. filters: by `source`, `event_id` and `status`,
+    which have indexes."""
+    events = WebhookEvent.objects.defer("body").filter(**filters)
+    return page_of(events, by="received_at", after=after, size=size)
 
 
 @transaction.atomic

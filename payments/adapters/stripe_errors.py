@@ -32,6 +32,7 @@ class Refusal:
     keyed: bool  # a refusal under a key speaks for all attempts with that key
     sort: str  # Stripe's `type`
     code: str
+    param: str
     message: str
 
     @property
@@ -47,6 +48,7 @@ class Refusal:
             self.message,
             conclusive=conclusive and self.keyed,
             code=self.code,
+            param=self.param,
             http_status=http_status,
             provider_status=self.status,
             provider_request_id=self.request_id,
@@ -59,6 +61,7 @@ class Refusal:
             self.message,
             retry_after=self.response.retry_after,
             code=self.code,
+            param=self.param,
             http_status=429 if kind is RateLimited else 502,
             provider_status=self.status,
             provider_request_id=self.request_id,
@@ -91,11 +94,12 @@ def read_refusal(
     parts = [f"stripe: {code or sort or f'status {response.status}'}"]
     if decline_code := _text(fields, "decline_code"):
         parts.append(f"({decline_code})")
-    if param := _text(fields, "param"):
+    param = _text(fields, "param")
+    if param:
         parts.append(f"(param {param})")
     if text := _text(fields, "message"):
         parts.append(f"- {_without(text, private)}")
-    return Refusal(response, reads, keyed, sort, code, " ".join(parts))
+    return Refusal(response, reads, keyed, sort, code, param, " ".join(parts))
 
 
 def _as_stripe_says(refusal: Refusal) -> DeliveryError | None:

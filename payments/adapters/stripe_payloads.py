@@ -22,7 +22,7 @@ def _known_currency(code: str) -> str:
     return code.lower()
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
     """Neither a form nor a database can hold these."""
     if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError("must not contain NUL or lone surrogates")
@@ -39,7 +39,7 @@ def _within_limits(metadata: dict[str, str]) -> dict[str, str]:
             raise ValueError("keys must be 1 to 40 characters, without square brackets")
         if len(value) > 500:
             raise ValueError("values must not be longer than 500 characters")
-        _sendable(key + value)
+        sendable(key + value)
         if key in OUR_KEYS:
             raise ValueError(f"the key {key} is ours")
     return metadata
@@ -47,7 +47,7 @@ def _within_limits(metadata: dict[str, str]) -> dict[str, str]:
 
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
 Currency = Annotated[str, AfterValidator(_known_currency)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_sendable)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(sendable)]
 Email = Annotated[
     str,
     StringConstraints(max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-APPS = ("outbound", "webhooks", "payments", "integrations_project")
+APPS = ("outbound", "webhooks", "payments", "api", "integrations_project")
 PROVIDERS = re.compile(
     r"stripe|sendgrid|mailgun|twilio|postmark|resend|firebase|fcm", re.IGNORECASE
 )

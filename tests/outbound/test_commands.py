@@ -119,6 +119,7 @@ class TestSweep:
             "calls   announced          2 were handled",
             "events  leases expired     0 were handled",
             "events  announced          0 were handled",
+            "keys    expired            0 were handled",
         ]
         assert reread(overdue[0]).status == S.RETRYING
         assert len(announced) == 3
@@ -142,6 +143,7 @@ class TestSweep:
             "calls   announced          1 would be handled",
             "events  leases expired     0 would be handled",
             "events  announced          0 would be handled",
+            "keys    expired            0 would be handled",
         ]
         assert list(OutboundCall.objects.order_by("pk").values()) == before
         assert announced == []

@@ -1,0 +1,110 @@
+"""Idempotency-Key: a write is done once, and asked again it tells how that stands.
+https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+
+The key's row is inserted first, in the transaction that stores the call: who comes at the same
+time waits for that commit, and finds the call. A row without an answer belongs to an HTTP request
+that still waits for the provider, or whose process died: `answer_due_at` tells the two apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.db import InterfaceError, OperationalError, transaction
+from django.http import HttpRequest
+
+from api.bodies import parse
+from api.errors import Problem
+from api.gate import client_of, idempotency_key
+from api.models import IdempotentRequest
+from api.problems import retry_after
+from outbound import clock
+from outbound.fields import canonical_json
+from outbound.services import OutboundCall
+
+logger = structlog.get_logger(__name__)
+
+LIFETIME = timedelta(hours=24)
+ANSWER_GRACE = timedelta(seconds=10)  # beyond the wait, until a process counts as dead
+ACCEPTED = 202
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request under a key, and its call. `again`: it had been asked before."""
+
+    row: IdempotentRequest
+    call: OutboundCall
+    again: bool
+
+
+@transaction.atomic
+def ask_once(request: HttpRequest, make: Callable[[], OutboundCall], *, wait: int) -> Asked:
+    """Make the call, unless it has been made under this key. wait: the seconds for which its
+    answer will be waited for. Raises Problem, and whatever `make` raises: then nothing is kept."""
+    wanted = _row_for(request, wait=wait)
+    row = _insert_or_find(wanted)
+    if row.pk == wanted.pk:
+        call = make()
+        IdempotentRequest.objects.filter(pk=row.pk).begun(call)
+        return Asked(row, call, again=False)
+    if row.fingerprint != wanted.fingerprint:
+        detail = "this Idempotency-Key was used for another request"
+        raise Problem(422, detail, code="idempotency_key_reused")
+    if row.being_answered(wanted.created_at):
+        raise Problem(
+            409,
+            "the first request with this Idempotency-Key is still being answered",
+            code="idempotency_key_in_use",
+            headers=retry_after(1),
+        )
+    if row.call is None:
+        raise RuntimeError("a request was committed without its call")
+    return Asked(row, row.call, again=True)
+
+
+def answered(asked: Asked, status: int) -> None:
+    """Remember the first answer's status. When the database is away just now the answer is given
+    all the same; asked again, the call itself tells."""
+    try:
+        IdempotentRequest.objects.filter(pk=asked.row.pk).answered(status)
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("answer_not_noted", error=type(error).__name__)
+
+
+def free(asked: Asked) -> None:
+    """Nothing was sent and nothing will be: the key may be used again."""
+    IdempotentRequest.objects.filter(pk=asked.row.pk).delete()
+
+
+def _row_for(request: HttpRequest, *, wait: int) -> IdempotentRequest:
+    now = clock.now()
+    return IdempotentRequest(
+        client=client_of(request),
+        key=idempotency_key(request),
+        fingerprint=fingerprint(request),
+        first_status=None if wait else ACCEPTED,
+        answer_due_at=now + timedelta(seconds=wait) + ANSWER_GRACE,
+        created_at=now,
+        expires_at=now + LIFETIME,
+    )
+
+
+def fingerprint(request: HttpRequest) -> str:
+    """Method, path and canonical JSON: how a body is spelled does not matter."""
+    document: Any = parse(request.body) if request.body else None
+    said = canonical_json([request.method, request.path, document])
+    return hashlib.sha256(said).hexdigest()
+
+
+def _insert_or_find(wanted: IdempotentRequest) -> IdempotentRequest:
+    """Insert, and let the unique constraint decide. A row whose time is over makes way."""
+    same = IdempotentRequest.objects.filter(client=wanted.client, key=wanted.key)
+    same.expired(wanted.created_at).delete()
+    IdempotentRequest.objects.bulk_create([wanted], ignore_conflicts=True)
+    return same.select_related("call").get()

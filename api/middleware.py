@@ -1,0 +1,32 @@
+"""The last word below /api/: whatever else answers an error there, it becomes a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+from api.problems import asked_of_api, is_problem, plain, respond
+
+Responder = Callable[[HttpRequest], HttpResponse]
+
+KEPT = ("Allow", "Retry-After", "WWW-Authenticate")
+
+
+class ProblemMiddleware:
+    """Django's own 404, 405, 400 (a wrong host, say) and 500 are pages for people."""
+
+    def __init__(self, get_response: Responder) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        if not asked_of_api(request):
+            return response
+        if response.status_code >= 400 and not is_problem(response):
+            page, response = response, respond(plain(response.status_code))
+            for name in KEPT:
+                if name in page.headers:
+                    response[name] = page.headers[name]
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response

@@ -1,0 +1,422 @@
+"""POSTs that make calls: the answer, the key, and the preference to wait."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from pytest_django import Settings
+
+from api import idempotency, places, writes
+from api.models import IdempotentRequest
+from api.sweep import overdue, sweep
+from outbound import clock, engine, services
+from outbound.errors import CircuitOpen, RateLimited
+from outbound.models import OutboundCall, RateBucket
+from outbound.states import CallStatus
+from payments.models import Customer, Payment, Refund
+from sandbox.control import Sandbox
+from tests.api.conftest import PAYMENT, Caller, caller, document, pointers, problem
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MEMBERS = {
+    "id", "adapter", "operation", "status", "attempts", "due_at", "reference",
+    "provider_reference", "result", "error", "created_at", "finished_at",
+}  # fmt: skip
+
+
+@pytest.mark.both_databases
+def test_accepted(shop: Caller) -> None:
+    """202, the call object, and the address at which it stands; the rows are there."""
+    answer = shop.write("/payment-intents", {**PAYMENT, "reference": "order-1"})
+    call = document(answer, 202)
+    assert call.keys() == MEMBERS
+    assert (call["status"], call["attempts"], call["reference"]) == ("pending", 0, "order-1")
+    assert (call["result"], call["error"], call["finished_at"]) == (None, None, None)
+    assert answer["Location"] == f"/api/v1/calls/{call['id']}"
+    assert document(shop.get(f"/calls/{call['id']}"), 200) == call
+    row = OutboundCall.objects.get()
+    assert (str(row.pk), row.created_by) == (call["id"], "api:shop")
+    assert Payment.objects.get().call == row
+
+
+def test_every_kind_of_write(shop: Caller, sandbox: Sandbox) -> None:
+    """Customer, payment, refund, cancellation: each is answered with its call, and happens."""
+    wait = {"prefer": "wait=10"}
+    body: dict[str, Any] = {"email": "jo@example.com", "name": "Jo", "metadata": {"a": "b"}}
+    customer = document(shop.write("/customers", body, **wait), 201)
+    body = {**PAYMENT, "customer": customer["provider_reference"]}
+    payment = document(shop.write("/payment-intents", body, **wait), 201)
+    intent = payment["provider_reference"]
+    assert payment["result"]["client_secret"].startswith(intent)
+    sandbox.confirm(intent)
+    assert document(shop.get(f"/payment-intents/{intent}"), 200)["status"] == "succeeded"
+    body = {"payment_intent": intent, "amount": 500, "reason": "duplicate"}
+    assert document(shop.write("/refunds", body, **wait), 201)["operation"] == "create_refund"
+    other = document(shop.write("/payment-intents", PAYMENT, **wait), 201)["provider_reference"]
+    path = f"/payment-intents/{other}/cancel"
+    given_up = document(shop.write(path, {"reason": "abandoned"}, **wait), 201)
+    assert given_up["result"]["status"] == "canceled"
+    assert (Customer.objects.count(), Payment.objects.count(), Refund.objects.count()) == (1, 2, 1)
+
+
+def test_a_cancellation_needs_no_body(shop: Caller, sandbox: Sandbox) -> None:
+    """The reason is optional, and so is the body."""
+    made = document(shop.write("/payment-intents", PAYMENT, prefer="wait=10"), 201)
+    path = f"/payment-intents/{made['provider_reference']}/cancel"
+    assert document(shop.write(path), 202)["operation"] == "cancel_payment_intent"
+
+
+@pytest.mark.parametrize("name", ["pi_unknown", "x", "pi_é"])
+def test_cancelling_what_is_not_here(shop: Caller, name: str) -> None:
+    """404, and the key stays free."""
+    problem(shop.write(f"/payment-intents/{name}/cancel"), 404)
+    assert IdempotentRequest.objects.count() == 0
+
+
+def test_more_than_can_be_refunded(shop: Caller, sandbox: Sandbox) -> None:
+    """What the services refuse is a wrong field like any other, and nothing is stored."""
+    made = document(shop.write("/payment-intents", PAYMENT, prefer="wait=10"), 201)
+    body = {"payment_intent": made["provider_reference"], "amount": 2001}
+    found = problem(shop.write("/refunds", body, idempotency_key="r"), 422)
+    assert pointers(found) == ["/amount"]
+    body["amount"] = 2000
+    document(shop.write("/refunds", body, idempotency_key="r"), 202)
+
+
+@pytest.mark.parametrize("path", ["/payment-intents", "/customers", "/refunds"])
+@pytest.mark.parametrize("key", [None, "", "a b", "é", "a\x7fb", "a\tb", "x" * 256])
+def test_keys_that_are_none(shop: Caller, path: str, key: str | None) -> None:
+    """400: 1 to 255 visible ASCII characters, or nothing is looked at."""
+    found = problem(
+        shop.post(path, PAYMENT, **({} if key is None else {"idempotency_key": key})), 400
+    )
+    assert found["code"] == ("idempotency_key_malformed" if key else "idempotency_key_missing")
+
+
+def test_the_longest_key(shop: Caller) -> None:
+    """255 visible characters are a key."""
+    document(shop.write("/payment-intents", PAYMENT, idempotency_key="~" * 255), 202)
+
+
+@pytest.mark.both_databases
+def test_asked_again(shop: Caller) -> None:
+    """The current call object, with the first status, Location and Idempotent-Replayed. How the
+    body is spelled does not matter."""
+    first = shop.write("/payment-intents", PAYMENT, idempotency_key="k")
+    again = shop.send(
+        "POST",
+        "/payment-intents",
+        raw=b'{ "currency":"usd",\n"amount":2000}',
+        idempotency_key="k",
+    )
+    assert "Idempotent-Replayed" not in first
+    assert (again["Idempotent-Replayed"], again["Location"]) == ("true", first["Location"])
+    assert document(again, 202) == document(first, 202)
+    assert OutboundCall.objects.count() == 1
+    OutboundCall.objects.update(provider_reference="pi_9")
+    later = shop.write("/payment-intents", PAYMENT, idempotency_key="k")
+    assert document(later, 202)["provider_reference"] == "pi_9"
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [
+        ("/payment-intents", {**PAYMENT, "amount": 2001}),
+        ("/payment-intents", {**PAYMENT, "reference": "x"}),
+        ("/customers", {"email": "jo@example.com"}),
+    ],
+)
+def test_the_same_key_for_something_else(shop: Caller, path: str, body: dict[str, Any]) -> None:
+    """422, and nothing more is stored."""
+    shop.write("/payment-intents", PAYMENT, idempotency_key="k")
+    found = problem(shop.write(path, body, idempotency_key="k"), 422)
+    assert found["code"] == "idempotency_key_reused"
+    assert OutboundCall.objects.count() == 1
+
+
+def test_keys_belong_to_clients(shop: Caller, desk: Caller) -> None:
+    """Two clients may use the same key: they are two requests."""
+    document(shop.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
+    document(desk.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
+    assert OutboundCall.objects.count() == 2
+
+
+def test_a_corrected_body_may_use_the_same_key(shop: Caller) -> None:
+    """After a 422 nothing is kept."""
+    problem(shop.write("/payment-intents", {"amount": 1}, idempotency_key="k"), 422)
+    document(shop.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
+
+
+def test_after_a_429_the_key_is_free() -> None:
+    """Nothing is kept of a request that was too many."""
+    slow = caller("slow", "payments:write", rate=1)
+    document(slow.write("/payment-intents", PAYMENT), 202)
+    answer = slow.write("/payment-intents", PAYMENT, idempotency_key="k")
+    assert problem(answer, 429)["code"] == "rate_limited"
+    assert 1 <= int(answer["Retry-After"]) <= 60
+    RateBucket.objects.all().delete()
+    document(slow.write("/payment-intents", {**PAYMENT, "amount": 5}, idempotency_key="k"), 202)
+
+
+def test_while_the_first_is_being_answered(shop: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """409, until it has been answered."""
+    inner: list[Any] = []
+
+    def slowly(*, call: OutboundCall, wait: float) -> OutboundCall:
+        inner.append(shop.write("/payment-intents", PAYMENT, idempotency_key="k"))
+        return call
+
+    monkeypatch.setattr(writes, "deliver_now", slowly)
+    document(shop.write("/payment-intents", PAYMENT, idempotency_key="k", prefer="wait=5"), 202)
+    assert problem(inner[0], 409)["code"] == "idempotency_key_in_use"
+    assert "Retry-After" in inner[0]
+    document(shop.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
+
+
+@pytest.mark.both_databases
+def test_nothing_is_stuck_after_a_crash(shop: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies while it waits leaves a call that goes on, and a key that answers as
+    soon as nobody can be answering any more."""
+
+    def die(**_: Any) -> OutboundCall:
+        raise SystemExit
+
+    monkeypatch.setattr(writes, "deliver_now", die)
+    with pytest.raises(SystemExit):
+        shop.write("/payment-intents", PAYMENT, idempotency_key="k", prefer="wait=5")
+    problem(shop.write("/payment-intents", PAYMENT, idempotency_key="k"), 409)
+    later = clock.now() + timedelta(seconds=5) + idempotency.ANSWER_GRACE
+    with clock.use(lambda: later):
+        again = shop.write("/payment-intents", PAYMENT, idempotency_key="k")
+    assert (document(again, 202)["status"], again["Idempotent-Replayed"]) == ("pending", "true")
+    assert OutboundCall.objects.count() == 1
+
+
+def test_what_fails_before_the_commit_leaves_nothing(
+    shop: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither call nor key, and the same request works later."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OperationalError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("payments.models.Payment.objects.create", fail)
+        answer = shop.write("/payment-intents", PAYMENT, idempotency_key="k")
+    assert problem(answer, 503)["code"] == "unavailable"
+    assert (OutboundCall.objects.count(), IdempotentRequest.objects.count()) == (0, 0)
+    document(shop.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
+
+
+def test_a_key_lives_for_a_day(shop: Caller) -> None:
+    """After 24 hours it may be used for something else."""
+    shop.write("/payment-intents", PAYMENT, idempotency_key="k")
+    tomorrow = clock.now() + idempotency.LIFETIME
+    with clock.use(lambda: tomorrow - timedelta(seconds=1)):
+        problem(shop.write("/payment-intents", {**PAYMENT, "amount": 1}, idempotency_key="k"), 422)
+    with clock.use(lambda: tomorrow + timedelta(seconds=60)):
+        document(shop.write("/payment-intents", {**PAYMENT, "amount": 1}, idempotency_key="k"), 202)
+    assert OutboundCall.objects.count() == 2
+
+
+@pytest.mark.both_databases
+def test_expired_keys_are_forgotten_in_batches(shop: Caller) -> None:
+    """As many as the batch has room for, the oldest first; their calls stay."""
+    for _ in range(3):
+        shop.write("/payment-intents", PAYMENT)
+    assert sweep() == {"expired": 0}
+    tomorrow = clock.now() + idempotency.LIFETIME
+    with clock.use(lambda: tomorrow):
+        assert overdue() == {"expired": 3}
+        assert sweep(limit=2) == {"expired": 2}
+        assert sweep(limit=2) == {"expired": 1}
+    assert OutboundCall.objects.count() == 3
+
+
+def test_declined_while_waiting(shop: Caller, sandbox: Sandbox) -> None:
+    """A card error is a 400 with the provider's code; the call stands beside it. Asked again it
+    is the same, until the call is retried and no longer failed."""
+    sandbox.decline_for(amount=1234, decline_code="insufficient_funds")
+    body = {
+        "amount": 1234, "currency": "usd", "payment_method": "pm_card_visa", "confirm": True,
+    }  # fmt: skip
+    answer = shop.write("/payment-intents", body, idempotency_key="k", prefer="wait=10")
+    found = problem(answer, 400)
+    assert found["code"] == "card_declined"
+    assert found["call"]["status"] == "failed"
+    assert answer["Location"].endswith(found["call"]["id"])
+    again = shop.write("/payment-intents", body, idempotency_key="k", prefer="wait=10")
+    assert problem(again, 400)["call"] == found["call"]
+    assert again["Idempotent-Replayed"] == "true"
+    sandbox.clear_declines()
+    services.retry_call_as_new(call_id=found["call"]["id"], reason="there is money now")
+    engine.deliver(found["call"]["id"])
+    again = shop.write("/payment-intents", body, idempotency_key="k")
+    assert document(again, 201)["status"] == "succeeded"
+
+
+def test_the_field_that_the_provider_minds(shop: Caller, sandbox: Sandbox) -> None:
+    """An invalid request is a 400 with `param`."""
+    body = {**PAYMENT, "customer": "cus_nobody"}
+    found = problem(shop.write("/payment-intents", body, prefer="wait=10"), 400)
+    assert (found["param"], found["code"]) == ("customer", "resource_missing")
+
+
+def test_a_key_that_the_provider_does_not_take(
+    shop: Caller, sandbox: Sandbox, settings: Settings
+) -> None:
+    """Our own trouble with the provider is a 500."""
+    entry = settings.OUTBOUND_ADAPTERS["stripe"]
+    options = {**entry["OPTIONS"], "API_KEY": "sk_test_wrong key"}
+    settings.OUTBOUND_ADAPTERS = {"stripe": {**entry, "OPTIONS": options}}
+    sandbox.add_fault("status", status=401)
+    assert "call" in problem(shop.write("/payment-intents", PAYMENT, prefer="wait=10"), 500)
+
+
+def test_what_fails_for_the_moment_goes_on(shop: Caller, sandbox: Sandbox) -> None:
+    """202 with the error so far: the call is not lost, and its answer comes later."""
+    sandbox.add_fault("status", status=503)
+    answer = shop.write("/payment-intents", PAYMENT, idempotency_key="k", prefer="wait=1")
+    call = document(answer, 202)
+    assert (call["status"], call["error"]["kind"]) == ("retrying", "transient_error")
+    assert call["error"].keys() == {"kind", "code", "message", "http_status"}
+    OutboundCall.objects.update(due_at=clock.now())
+    engine.deliver(call["id"])
+    again = document(shop.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
+    assert (again["status"], again["error"]) == ("succeeded", None)
+    assert len(sandbox.ledger(call=call["id"])) == 1
+
+
+@pytest.mark.parametrize(
+    "prefer, applied",
+    [
+        ("wait=3", "wait=3"),
+        ('WAIT = "3"', "wait=3"),
+        ("wait=99", "wait=20"),
+        ("respond-async, wait=3; foo=bar", "wait=3"),
+        ("wait=3, wait=9", "wait=3"),
+        ("wait=0", None),
+        ("wait=-1", None),
+        ("wait=1.5", None),
+        ("wait=ten", None),
+        ("wait", None),
+        ("handling=strict", None),
+        ("=,;,,wait==", None),
+        ("wait=3, handling=lenient", "wait=3"),
+        ("wait=3, handling=nonsense", "wait=3"),
+    ],
+)
+def test_preferences(
+    shop: Caller, monkeypatch: pytest.MonkeyPatch, prefer: str, applied: str | None
+) -> None:
+    """What is understood is applied and told; what is not is ignored."""
+    waits: list[float] = []
+
+    def deliver(*, call: OutboundCall, wait: float) -> OutboundCall:
+        waits.append(wait)
+        return call
+
+    monkeypatch.setattr(writes, "deliver_now", deliver)
+    answer = shop.write("/payment-intents", PAYMENT, prefer=prefer)
+    document(answer, 202)
+    assert answer.get("Preference-Applied") == applied
+    assert [f"wait={wait}" for wait in waits] == ([applied] if applied else [])
+
+
+@pytest.mark.parametrize(
+    "error, status",
+    [
+        (CircuitOpen("stripe: the circuit is open", retry_after=7, http_status=503), 503),
+        (RateLimited("stripe: too many", retry_after=7, http_status=429), 429),
+    ],
+)
+def test_now_or_never(
+    shop: Caller, monkeypatch: pytest.MonkeyPatch, error: CircuitOpen | RateLimited, status: int
+) -> None:
+    """handling=strict: what cannot be sent is cancelled and said so, and the key is free."""
+    asked: list[dict[str, Any]] = []
+
+    def refuse(*, call: OutboundCall, **options: Any) -> OutboundCall:
+        asked.append(options)
+        services.cancel_call(call_id=call.pk)
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writes, "deliver_now", refuse)
+        answer = shop.write(
+            "/payment-intents", PAYMENT, idempotency_key="k", prefer="wait=4, handling=strict"
+        )
+    assert problem(answer, status)["code"] == error.kind
+    assert (answer["Retry-After"], answer["Preference-Applied"]) == ("7", "wait=4, handling=strict")
+    assert asked == [{"wait": 4, "strict": True}]
+    again = shop.write("/payment-intents", PAYMENT, idempotency_key="k")
+    assert document(again, 202)["status"] == "pending"
+    assert "Idempotent-Replayed" not in again
+
+
+@pytest.mark.parametrize("kind", ["circuit_open", "rate_limited"])
+def test_parked(shop: Caller, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A write that cannot be sent just now is kept: 202 with the kind and Retry-After."""
+
+    def park(*, call: OutboundCall, wait: float) -> OutboundCall:
+        due_at = clock.now() + timedelta(seconds=30)
+        OutboundCall.objects.filter(pk=call.pk).update(error_kind=kind, due_at=due_at)
+        call.refresh_from_db()
+        return call
+
+    monkeypatch.setattr(writes, "deliver_now", park)
+    answer = shop.write("/payment-intents", PAYMENT, prefer="wait=4")
+    assert document(answer, 202)["error"]["kind"] == kind
+    assert 25 <= int(answer["Retry-After"]) <= 30
+
+
+def test_no_place_to_wait(shop: Caller, settings: Settings) -> None:
+    """Past API_INLINE_CALLS a request does not wait: 202 at once, and a worker makes the call."""
+    settings.API_INLINE_CALLS = 1
+    with places.place() as got:
+        assert got
+        answer = shop.write("/payment-intents", PAYMENT, prefer="wait=10")
+        assert problem(shop.get("/payment-intents/pi_1"), 503)["code"] == "busy"
+    call = document(answer, 202)
+    assert (call["status"], call["attempts"]) == ("pending", 0)
+    assert "Preference-Applied" not in answer
+    row = OutboundCall.objects.get()
+    assert row.hint_at < row.due_at + services.INLINE_GRACE
+    with places.place() as got:
+        assert got
+
+
+def test_cancelled_by_somebody_while_waiting(shop: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as it stands: accepted, and cancelled."""
+
+    def cancel(*, call: OutboundCall, wait: float) -> OutboundCall:
+        return services.cancel_call(call_id=call.pk)
+
+    monkeypatch.setattr(writes, "deliver_now", cancel)
+    call = document(shop.write("/payment-intents", PAYMENT, prefer="wait=1"), 202)
+    assert call["status"] == CallStatus.CANCELLED
+    assert call["finished_at"]
+
+
+def test_the_request_id_goes_all_the_way(shop: Caller, sandbox: Sandbox) -> None:
+    """From the caller to the row, and back."""
+    answer = shop.write("/payment-intents", PAYMENT, prefer="wait=9", x_request_id="trace-1")
+    assert answer["X-Request-ID"] == "trace-1"
+    assert OutboundCall.objects.get().request_id == "trace-1"
+
+
+def test_the_database_goes_away_after_the_call(
+    shop: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is known and is given, though it cannot be noted."""
+
+    def gone(*_: Any) -> int:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(writes, "deliver_now", lambda *, call, wait: call)
+    monkeypatch.setattr("api.models.RequestQuerySet.answered", gone)
+    document(shop.write("/payment-intents", PAYMENT, prefer="wait=1"), 202)
