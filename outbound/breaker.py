@@ -415,7 +415,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             released=0,
         )
         if closed is not None:
-            CircuitTally.objects.filter(circuit=circuit, slice_at__lte=now).delete()
+            CircuitTally.objects.filter(circuit=circuit).delete()
         return closed
 
     def _change(

@@ -101,7 +101,7 @@ def deliver(
         plan = gate(call_id)
         if plan is None:
             return None
-        passage = gates.enter(plan.call, fresh=fresh)
+        passage = gates.enter(plan.call, fresh=fresh, inline=trigger == AttemptTrigger.INLINE)
         if isinstance(passage, Refusal):
             return refuse(plan.call, passage)
         with leaving_on_error(passage):

@@ -18,6 +18,7 @@ from outbound.breaker import Admission, CircuitRefused
 from outbound.errors import CircuitOpen, DeliveryError, RateLimited, TransientError
 from outbound.limits import Limits
 from outbound.models import CircuitTransition, OutboundCall
+from outbound.states import CallStatus
 
 logger = structlog.get_logger(__name__)
 
@@ -83,16 +84,21 @@ class Passage:
         parking.wake(name, limit=1)
 
 
-def enter(call: OutboundCall, *, fresh: bool = False) -> Passage | Refusal:
+def enter(call: OutboundCall, *, fresh: bool = False, inline: bool = False) -> Passage | Refusal:
     """Everything that a call needs before its claim, or why it may not go. `fresh`: do not trust
-    what was known of the circuit a moment ago."""
+    what was known of the circuit a moment ago. `inline`: somebody waits for it."""
     breaker = registry.breaker_for(call.circuit, call.adapter)
     try:
         admission = breaker.admit(fresh=fresh)
     except CircuitRefused as refused:
         return _circuit_refusal(call, refused)
     passage = Passage(call, registry.limits_for(call.adapter), admission)
-    refusal = _hold_permit(passage) or _take_token(call, passage.limits) or _spend_retry(passage)
+    refusal = _hold_permit(passage) or _take_token(call, passage.limits)
+    if refusal is None and not inline:
+        refusal = _spend_retry(passage)
+        if refusal is not None and passage.limits.rate is not None:
+            name = limits.bucket_name(call.adapter, call.account)
+            limits.return_token(name, rate=passage.limits.rate)
     if refusal is None:
         return passage
     passage.leave(None)
@@ -127,7 +133,7 @@ def _take_token(call: OutboundCall, bounds: Limits) -> Refusal | None:
     if bounds.rate is None:
         return None
     name = limits.bucket_name(call.adapter, call.account)
-    turns = f"turns:{name}"
+    turns = f"turns:{name}@{bounds.rate:g}"  # turns at another rate say nothing about this one
     had_turn = call.parked_by == name
     wait = 0.0 if had_turn else limits.turns_ahead(turns)
     if wait <= 0:
@@ -142,16 +148,17 @@ def _take_token(call: OutboundCall, bounds: Limits) -> Refusal | None:
 
 def _spend_retry(passage: Passage) -> Refusal | None:
     """Retries are held back while there are many of them. First attempts never are, nor probes,
-    nor what goes on after a crash of ours: that says nothing about the provider."""
+    nor what goes on after a crash of ours: that says nothing about the provider. Nor is what a
+    person sends again: a call that has failed is PENDING then."""
     call = passage.call
-    if call.attempts == 0 or passage.probe or call.error_kind == "crashed":
+    if call.status == CallStatus.PENDING or passage.probe or call.error_kind == "crashed":
         return None
     wait = limits.take_retry(call.adapter, passage.limits)
     if wait <= 0:
         return None
     retry_at = clock.now() + timedelta(seconds=wait)
     message = f"{call.adapter}: the retry budget is spent"
-    return Refusal(f"retries:{call.adapter}", retry_at, _rate_limited(message, retry_at))
+    return Refusal(limits.retries_name(call.adapter), retry_at, _rate_limited(message, retry_at))
 
 
 def _rate_limited(message: str, retry_at: datetime) -> RateLimited:

@@ -8,7 +8,8 @@ went well in memory and writes it down once there is a failure, wherever that wa
 from __future__ import annotations
 
 import threading
-from collections import Counter
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -86,25 +87,27 @@ EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 class SliceTally:
-    """Counts in slices of the window, for breakers around code that leaves no attempts.
+    """Counts in slices of the window, for breakers around code that leaves no attempts. What is
+    counted is up to one slice older than the window.
 
     What goes well is kept in memory; a process writes it down with its next failure, or with its
     next success once the row shows that somebody else has met one.
     """
 
-    def __init__(self, *, window: float) -> None:
+    def __init__(self, *, window: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._slice = window / SLICES
+        self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._kept: Counter[tuple[int | None, str]] = Counter()
+        self._kept: dict[tuple[int, str], int] = {}  # by slices of the process's own clock
 
     def success(self, circuit: Circuit, *, now: datetime | None, slow: bool) -> None:
-        self._keep(now, "successes", slow)
+        self._keep("successes", slow)
         if now is not None:  # somebody has met a failure
             self._write_down(circuit, now)
             Circuit.objects.filter(pk=circuit.pk, failures__gt=0).update(failures=0)
 
     def failure(self, circuit: Circuit, *, now: datetime, slow: bool) -> None:
-        self._keep(now, "failures", slow)
+        self._keep("failures", slow)
         self._write_down(circuit, now)
         Circuit.objects.filter(pk=circuit.pk).update(failures=F("failures") + 1)
 
@@ -119,22 +122,23 @@ class SliceTally:
     def failures_in_a_row(self, circuit: Circuit, *, since: datetime, limit: int) -> int:
         return Circuit.objects.values_list("failures", flat=True).get(pk=circuit.pk)
 
-    def _keep(self, now: datetime | None, what: str, slow: bool) -> None:
-        place = None if now is None else int(now.timestamp() / self._slice)
+    def _keep(self, what: str, slow: bool) -> None:
+        place = int(self._monotonic() / self._slice)
         with self._lock:
-            self._kept[place, what] += 1
-            if slow:
-                self._kept[place, "slow"] += 1
+            if (place, what) not in self._kept:  # a new slice: what has left the window is let go
+                self._kept = {k: n for k, n in self._kept.items() if k[0] >= place - SLICES}
+            for each in (what, "slow") if slow else (what,):
+                self._kept[place, each] = self._kept.get((place, each), 0) + 1
 
     def _write_down(self, circuit: Circuit, now: datetime) -> None:
-        """Add what was kept to the slices. What was kept without a time is of just now: the
-        process has seen no failure since."""
+        """Add what was kept to the slices, which are cut by the database's clock."""
         with self._lock:
-            kept, self._kept = self._kept, Counter()
-        present = int(now.timestamp() / self._slice)
-        slices: dict[int, Counter[str]] = {}
+            kept, self._kept = self._kept, {}
+        here, there = int(self._monotonic() / self._slice), int(now.timestamp() / self._slice)
+        slices: dict[int, dict[str, int]] = {}
         for (place, what), count in kept.items():
-            slices.setdefault(present if place is None else place, Counter())[what] += count
+            if place >= here - SLICES:
+                slices.setdefault(there + place - here, {})[what] = count
         with transaction.atomic():
             for place, counts in sorted(slices.items()):
                 at = datetime.fromtimestamp((place + 1) * self._slice, UTC)

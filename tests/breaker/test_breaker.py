@@ -21,6 +21,7 @@ from outbound.errors import ReasonRequired
 from outbound.models import Circuit, CircuitTransition
 from outbound.signals import circuit_changed
 from outbound.states import CircuitMode, CircuitState
+from outbound.tallies import SliceTally
 from outbound.thresholds import Thresholds
 from tests.outbound.conftest import VirtualTime, time  # noqa: F401 - a fixture
 
@@ -288,6 +289,18 @@ class TestWindow:
             clock.passes(seconds=1)
             attempt(bad, fail)
         assert bad.current_state == "closed", "5 of 14"
+
+    def test_old_successes_do_not_hide_an_outage(self, clock: VirtualTime) -> None:
+        """A long good time is worth no more than its last minute."""
+        tally = SliceTally(window=SOON.window, monotonic=clock.seconds)
+        breaker = shared(tally=tally)
+        for _ in range(100):
+            breaker.call(fine)
+        clock.passes(seconds=90)
+        for _ in range(4):
+            clock.passes(seconds=1)
+            attempt(breaker, fail)
+        assert breaker.current_state == "open"
 
     def test_slow_calls(self, clock: VirtualTime) -> None:
         breaker = shared(

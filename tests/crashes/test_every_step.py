@@ -24,10 +24,10 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from outbound import clock, engine, hints, settlement
+from outbound import clock, engine, hints, registry, settlement
 from outbound import sweep as calls_sweep
 from outbound.hints import Hint
-from outbound.services import CallAttempt, OutboundCall, enqueue_call
+from outbound.services import CallAttempt, Circuit, OutboundCall, enqueue_call
 from outbound.states import CallStatus
 from tests.crashes.dying import Steps, run_in_child
 from tests.crashes.provider import Ledger, LedgerAdapter
@@ -159,6 +159,8 @@ def check(ledger: Ledger, *, keyed: bool, where: str) -> CallStatus | None:
 def forget_everything(ledger: Ledger) -> None:
     OutboundCall.objects.all().delete()
     WebhookEvent.objects.all().delete()
+    Circuit.objects.all().delete()
+    registry.breaker_for.cache_clear()  # each process starts without having seen the circuit
     Group.objects.all().delete()
     ledger.forget()
 

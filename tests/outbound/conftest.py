@@ -37,6 +37,10 @@ class VirtualTime:
     def __call__(self) -> datetime:
         return self.now
 
+    def seconds(self) -> float:
+        """What a monotonic clock would say."""
+        return self.now.timestamp()
+
     def passes(self, *, seconds: float = 0, hours: float = 0) -> datetime:
         self.now += timedelta(seconds=seconds, hours=hours)
         return self.now

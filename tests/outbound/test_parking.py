@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from outbound import engine, parking, registry
+from outbound import engine, limits, parking, permits, registry
 from outbound.errors import CircuitOpen, PermanentError, RateLimited, TransientError
 from outbound.hints import Hint
+from outbound.limits import Limits
 from outbound.models import CallAttempt, Circuit, CircuitTransition, OutboundCall
-from outbound.services import deliver_now, operate_circuit, perform_read
+from outbound.services import deliver_now, operate_circuit, perform_read, retry_call
 from outbound.states import AttemptTrigger, CallStatus, CircuitMode, CircuitState
 from outbound.sweep import announce_calls, announce_lookups
 from tests.outbound.conftest import VirtualTime
@@ -388,3 +389,41 @@ class TestLimits:
         assert (held.status, held.attempts) == (CallStatus.RETRYING, 1)
         assert held.parked_by.startswith("retries:")
         assert attempt(enqueue()).status == CallStatus.SUCCEEDED
+
+    def test_what_a_person_sends_again_is_no_retry(
+        self, limit: Any, script: Script, announced: list[Hint], time: VirtualTime
+    ) -> None:
+        """It goes, however many retries there were, and is not counted as one."""
+        limit(retry_floor=1)
+        script.then(AWAY, PermanentError("declined"))
+        automatic, failed = attempt(enqueue()), attempt(enqueue())
+        time.passes(seconds=2)
+        assert attempt(automatic).status == CallStatus.SUCCEEDED
+        retry_call(call_id=failed.pk, actor="eve")
+        assert attempt(failed).status == CallStatus.SUCCEEDED
+        assert permits.held("retries:scripted") == 1
+
+    def test_who_waits_for_an_answer_is_not_held_back(
+        self, limit: Any, script: Script, announced: list[Hint], time: VirtualTime
+    ) -> None:
+        """The few tries of a view are its own affair."""
+        limit(retry_floor=1)
+        limits.take_retry("scripted", Limits(retry_floor=1))
+        script.then(AWAY)
+        call = attempt(enqueue("look"))
+        time.passes(seconds=2)
+        engine.deliver(call.pk, trigger=AttemptTrigger.INLINE)
+        assert reread(call).status == CallStatus.SUCCEEDED
+
+    def test_another_rate_is_another_queue(
+        self, limit: Any, announced: list[Hint], time: VirtualTime
+    ) -> None:
+        """A rate that was far too low holds nobody up once it is put right."""
+        limit(rate=0.001, burst=1)
+        for _ in range(50):
+            engine.deliver(enqueue().pk)
+        limit(rate=10)
+        call = attempt(enqueue())
+        time.passes(seconds=(call.due_at - time.now).total_seconds())
+        assert attempt(call).status == CallStatus.SUCCEEDED
+        assert (call.due_at - call.created_at).total_seconds() < 1
