@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 import pybreaker
 import structlog
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from outbound import clock, permits
 from outbound.circuits import CircuitStorage, change
@@ -379,20 +379,23 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         return ""
 
     def _open(self, circuit: Circuit, why: str) -> CircuitTransition | None:
-        now, bounds = clock.now(), self.thresholds
+        bounds = self.thresholds
         seconds = min(bounds.open_seconds * 2 ** min(circuit.openings, 40), bounds.open_seconds_max)
         seconds *= random.uniform(1, 1 + bounds.jitter)
-        return self._change(
-            circuit,
-            CircuitState.OPEN,
-            now=now,
-            why=why,
-            opened_at=now,
-            open_until=now + timedelta(seconds=seconds),
-            openings=circuit.openings + 1,
-            incident=circuit.incident or uuid.uuid4(),
-            successes=0,
-        )
+        with transaction.atomic():
+            now = clock.now()  # inside: a claim that is first by the clock has seen it closed
+            done = change(
+                circuit,
+                CircuitState.OPEN,
+                now=now,
+                why=why,
+                opened_at=now,
+                open_until=now + timedelta(seconds=seconds),
+                openings=circuit.openings + 1,
+                incident=circuit.incident or uuid.uuid4(),
+                successes=0,
+            )
+        return None if done is None else self._won(done)
 
     def _half_open(self, circuit: Circuit, now: datetime) -> CircuitTransition | None:
         return self._change(

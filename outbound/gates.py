@@ -99,10 +99,12 @@ def enter(call: OutboundCall, *, fresh: bool = False, inline: bool = False) -> P
         if refusal is not None and passage.limits.rate is not None:
             name = limits.bucket_name(call.adapter, call.account)
             limits.return_token(name, rate=passage.limits.rate)
-    if refusal is None:
-        return passage
-    passage.leave(None)
-    return refusal
+    if refusal is not None:
+        passage.leave(None)
+        return refusal
+    if passage.probe:
+        parking.follow(call.circuit)  # where several may be out at once, the others too
+    return passage
 
 
 def _circuit_refusal(call: OutboundCall, refused: CircuitRefused) -> Refusal:

@@ -46,6 +46,18 @@ class Attempt:
     started_at: datetime
     finished_at: datetime | None
     worker: str
+    trigger: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A row of outbound_circuittransition."""
+
+    circuit_id: str
+    at: datetime
+    from_state: str
+    to_state: str
+    incident: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,9 @@ class Rows:
     def attempts(self) -> list[Attempt]:
         return self._read(Attempt, "outbound_callattempt", order="call_id, number")
 
+    def transitions(self) -> list[Transition]:
+        return self._read(Transition, "outbound_circuittransition", order="at, id")
+
     def events(self) -> list[Event]:
         return self._read(Event, "webhooks_webhookevent", order="received_at, id")
 
@@ -102,8 +117,8 @@ def _value(column: str, value: Any) -> Any:
     """The same Python value from either database: SQLite keeps ids and times as text."""
     if value is None:
         return None
-    if column in ("id", "call_id"):
+    if column in ("id", "call_id", "incident"):
         return str(value if isinstance(value, UUID) else UUID(value))
-    if column.endswith("_at") and isinstance(value, str):
+    if (column == "at" or column.endswith("_at")) and isinstance(value, str):
         return datetime.fromisoformat(value).replace(tzinfo=UTC)
     return value
