@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from integrations_project.environment import Environment, scheme_of
 
 POSTGRESQL = ("postgres", "postgresql")
-CHECKOUT_SECONDS = 3  # a request that gets no connection by then answers 503
+CHECKOUT_SECONDS = 5  # a request that gets no connection by then answers 503
 RECONNECT_SECONDS = 10
 IN_MEMORY = ":memory:"
 
