@@ -189,6 +189,10 @@ class System:
         """Start a process again that has been killed or stopped, as it was."""
         self._starts[name]()
 
+    def running(self) -> set[str]:
+        """The names of the processes that live."""
+        return {name for name, process in self._processes.items() if process.running}
+
     def process(self, name: str) -> Process:
         return self._processes[name]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from integrations_project.settings import *  # noqa: F403
-from integrations_project.settings import OUTBOUND_POLICY
+from integrations_project.settings import OUTBOUND_ADAPTERS, OUTBOUND_POLICY
 
 TOTAL_SECONDS = 3
 
@@ -15,3 +17,14 @@ OUTBOUND_POLICY = {
 }
 # It is waited for in full, however idle the worker is.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = TOTAL_SECONDS + 1
+
+# A second provider, where a test has one.
+if "SLOW_API_BASE" in os.environ:
+    OUTBOUND_ADAPTERS["slow"] = {
+        **OUTBOUND_ADAPTERS["stripe"],
+        "OPTIONS": {
+            **OUTBOUND_ADAPTERS["stripe"]["OPTIONS"],
+            "API_BASE": os.environ["SLOW_API_BASE"],
+        },
+        "LIMITS": {"concurrency": int(os.environ.get("SLOW_CONCURRENCY", "0")) or None},
+    }

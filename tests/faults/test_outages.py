@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from sandbox.control import Sandbox
 from tests.faults.harness import SHORT_WAITS, System
 from tests.faults.rows import Attempt, Transition
 from tests.faults.test_faults import all_paid, come_to_rest, pay
@@ -163,3 +164,46 @@ def test_limits_hold_over_the_fleet(system: System) -> None:
             a for a in attempts if a.started_at <= one.started_at < (a.finished_at or a.started_at)
         ]
         assert len(others) <= places, f"{len(others)} in flight at once"
+
+
+@services
+def test_a_slow_provider_takes_only_its_places(system: System) -> None:
+    """With a bulkhead the others' calls pass the slow ones; without it they stand behind them."""
+    with_bulkhead = slow_calls_done_before_the_others(system, places=1)
+    without = slow_calls_done_before_the_others(system, places=0)
+    assert with_bulkhead < without
+
+
+def slow_calls_done_before_the_others(system: System, *, places: int) -> int:
+    """How many of twelve slow calls had ended when twelve fast ones, asked for later, had. The
+    worker has four threads. `places`: of the slow ones in flight; 0: any number."""
+    system.provider.hold_webhooks()
+    with Sandbox.start() as slow:
+        slow.change_settings(latency=1.5)
+        system.environment |= {"SLOW_API_BASE": slow.url, "SLOW_CONCURRENCY": str(places)}
+        for name in system.running():
+            system.kill(name)
+        system.start_desk()
+        for adapter in ("slow", "stripe"):
+            for number in range(12):
+                order = {
+                    "adapter": adapter,
+                    "operation": "create_customer",
+                    "payload": {"email": f"c{number}@example.com"},
+                    "reference": f"{adapter}-{places}-{number}",
+                }
+                system.call("outbound.services.enqueue_call", order)
+        system.start_worker(concurrency=4)
+        system.start_beat()
+        system.wait_for_rest()
+    ended = {
+        adapter: [
+            call.finished_at
+            for call in system.rows.calls()
+            if call.reference.startswith(f"{adapter}-{places}-") and call.finished_at
+        ]
+        for adapter in ("slow", "stripe")
+    }
+    assert {name: len(times) for name, times in ended.items()} == {"slow": 12, "stripe": 12}
+    last = max(ended["stripe"])
+    return sum(at <= last for at in ended["slow"])
