@@ -1,0 +1,1 @@
+"""Small applications that show how a Django team uses this project."""
