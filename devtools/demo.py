@@ -6,6 +6,7 @@ var/demo. The exit status is 0 only if the provider's ledger and our rows agree.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from devtools.api_client import Answer, ApiClient
 from devtools.environment import HOST, celery_command, state_folder, web_command
 from devtools.local_secrets import local_secrets
 from devtools.run import answers, free_port, stop_on_signals
@@ -122,7 +124,7 @@ def show(
     with stack:
         stack.start()
         wait_for(lambda: answers(port), "the web process to answer")
-        scene = Scene(sandbox, stack)
+        scene = Scene(sandbox, stack, ApiClient(base=f"http://{HOST}:{port}", key=make_key()))
         scene.play()
         table, broken = scene.compare()
         print_table(table, took=time.monotonic() - began)
@@ -169,12 +171,25 @@ def prepare(environment: dict[str, str]) -> str:
     return done.stdout.strip()
 
 
+def make_key() -> str:
+    """A key to the HTTP API, by the command that prints one."""
+    from django.core.management import call_command
+
+    printed = io.StringIO()
+    scopes = [f"--scope={scope}" for scope in ("payments:write", "calls:read", "calls:write")]
+    call_command("create_api_client", "demo", *scopes, stdout=printed)
+    return printed.getvalue().strip()
+
+
 class Scene:
     """What is shown, and what must be true of it afterwards."""
 
-    def __init__(self, sandbox: Sandbox, stack: Stack) -> None:
+    def __init__(self, sandbox: Sandbox, stack: Stack, api: ApiClient) -> None:
         self._sandbox = sandbox
         self._stack = stack
+        self._api = api
+        self._replayed = 0
+        self._payments: list[str] = []
         self._cut: set[Any] = set()
         self._answered = False
         self._parked = 0
@@ -206,16 +221,22 @@ class Scene:
         self._sandbox.set_mix(rate=FAULT_RATE, kinds=FAULTS, method="POST", path="/v1/")
 
     def _decline_one(self) -> None:
-        from payments.services import create_payment
-
         self._sandbox.decline_for(amount=DECLINED_AMOUNT)
-        self._declined = create_payment(
-            amount=DECLINED_AMOUNT,
-            currency="usd",
-            payment_method="pm_card_visa",
-            confirm=True,
-            reference="demo-declined",
-        )
+        self._declined = self._pay("demo-declined", amount=DECLINED_AMOUNT).call["id"]
+
+    def _pay(self, reference: str, *, amount: int, wait: int | None = None) -> Answer:
+        body = {
+            "amount": amount,
+            "currency": "usd",
+            "payment_method": "pm_card_visa",
+            "confirm": True,
+            "reference": reference,
+        }
+        return self._api.write("/payment-intents", body, key=reference, wait=wait)
+
+    def _introduce(self, reference: str) -> Answer:
+        body = {"email": f"{reference}@example.com", "reference": reference}
+        return self._api.write("/customers", body, key=reference)
 
     def _roll_one_back(self) -> None:
         from django.db import transaction
@@ -230,28 +251,19 @@ class Scene:
                 create_payment(amount=1, currency="usd", reference="demo-rolled-back")
                 raise NoSale
         except NoSale:
-            say("A transaction asked for a payment and rolled back: there is no such call.")
+            say("A Django view's transaction asked for a payment and rolled back: no such call.")
 
     def _enqueue(self) -> None:
-        from django.db import transaction
-
-        from payments.services import create_customer, create_payment
-
-        with transaction.atomic():
-            for number in range(CUSTOMERS):
-                create_customer(email=f"demo{number}@example.com", reference=f"demo-c{number}")
-        with transaction.atomic():
-            self._payments = [
-                create_payment(
-                    amount=1000 + number,
-                    currency="usd",
-                    payment_method="pm_card_visa",
-                    confirm=True,
-                    reference=f"demo-p{number}",
-                )
-                for number in range(PAYMENTS)
-            ]
-        say(f"{CUSTOMERS} customers and {PAYMENTS} payments are committed; the worker takes them.")
+        for number in range(CUSTOMERS):
+            self._introduce(f"demo-c{number}")
+        for number in range(PAYMENTS):
+            self._payments.append(self._pay(f"demo-p{number}", amount=1000 + number).call["id"])
+            again = self._pay(f"demo-p{number}", amount=1000 + number)
+            self._replayed += again.replayed
+        say(
+            f"{CUSTOMERS} customers and {PAYMENTS} payments were asked for over the HTTP API, every"
+        )
+        say("payment twice under the same Idempotency-Key. The worker takes them.")
 
     def _kill_the_worker(self) -> None:
         from outbound.services import CallAttempt, OutboundCall
@@ -268,55 +280,40 @@ class Scene:
         say("provider's webhook tells before that it worked.")
 
     def _wait_for_an_answer(self) -> None:
-        from payments.services import create_payment
-
         self._sandbox.clear_faults()  # one fault would be its whole wait
-        payment = create_payment(amount=900, currency="usd", reference="demo-checkout", wait=10)
+        answer = self._pay("demo-checkout", amount=900, wait=10)
         self._misbehave()
-        self._answered = bool(payment.client_secret)
+        self._answered = answer.status == 201 and bool(answer.call["result"]["client_secret"])
         if self._answered:
-            say("A checkout view waited for its client_secret, and has it.")
+            say("A checkout waited (Prefer: wait=10) for its client_secret, and has it.")
 
     def _retry_as_new(self) -> None:
-        from outbound.services import retry_call_as_new
-        from outbound.states import CallStatus
+        def failed() -> str:
+            call = self._api.call(self._declined)
+            return str(call["error"]["code"]) if call["status"] == "failed" else ""
 
-        call = self._declined.call
-        if call is None:
-            raise Trouble("the declined payment has no call")
-
-        def failed() -> bool:
-            call.refresh_from_db()
-            return call.status == CallStatus.FAILED
-
-        wait_for(failed, "the card to be declined")
-        say(f"One card was declined ({call.error_code}): FAILED, and never repeated by itself.")
+        code = wait_for(failed, "the card to be declined")
+        say(f"One card was declined ({code}): FAILED, and never repeated by itself.")
         self._sandbox.clear_declines()
-        retry_call_as_new(call_id=call.pk, reason="the bank has lifted its block", actor="demo")
+        wish = {"as_new": True, "reason": "the bank has lifted its block"}
+        self._api.act(f"/calls/{self._declined}/retry", wish)
         say("The cause is gone: retried as new, with a new key and a reason.")
 
     def _refund(self) -> None:
-        from django.db import transaction
+        for number, call_id in enumerate(self._payments[:REFUNDS]):
 
-        from payments.services import refund_payment
+            def paid(call_id: str = call_id) -> object:
+                return self._api.call(call_id)["provider_reference"]
 
-        def paid() -> bool:
-            for payment in self._payments[:REFUNDS]:
-                payment.refresh_from_db()
-            return all(payment.provider_id for payment in self._payments[:REFUNDS])
-
-        wait_for(paid, "the payments that are to be refunded")
-        with transaction.atomic():
-            for number, payment in enumerate(self._payments[:REFUNDS]):
-                refund_payment(payment=payment, amount=500 + number, reference=f"demo-r{number}")
-        say(f"{REFUNDS} refunds are committed.")
+            intent = wait_for(paid, "a payment that is to be refunded")
+            reference = f"demo-r{number}"
+            body = {"payment_intent": intent, "amount": 500 + number, "reference": reference}
+            self._api.write("/refunds", body, key=reference)
+        say(f"{REFUNDS} refunds were asked for.")
 
     def _outage(self) -> None:
-        from django.db import transaction
-
         from outbound.services import Circuit, OutboundCall
         from outbound.states import WAITING, CircuitState
-        from payments.services import create_customer
 
         def circuit() -> Circuit:
             return Circuit.objects.get(pk="stripe")
@@ -324,9 +321,8 @@ class Scene:
         self._sandbox.set_mix(
             rate=1.0, kinds=[{"kind": "status", "status": 503}], method="POST", path="/v1/"
         )
-        with transaction.atomic():
-            for number in range(OUTAGE_CALLS):
-                create_customer(email=f"out{number}@example.com", reference=f"demo-o{number}")
+        for number in range(OUTAGE_CALLS):
+            self._introduce(f"demo-o{number}")
         say(f"\nNow the provider is down: every request gets a 503. {OUTAGE_CALLS} more calls.")
         wait_for(lambda: circuit().state == CircuitState.OPEN, "the circuit to open")
         say("The circuit has opened, for every worker. What is not sent yet waits on its row.")
@@ -376,6 +372,10 @@ class Scene:
         spent, probes = spent_while_open(), attempts.filter(trigger="probe").count()
         handled = sum(event.status == EventStatus.PROCESSED for event in events)
         table = [
+            (
+                "requests to the API",
+                f"{self._api.writes} writes, {self._replayed} of them repeated",
+            ),
             ("calls asked for", f"{len(calls)}, {OUTAGE_CALLS} of them in the outage"),
             ("calls by outcome", words(statuses)),
             ("attempts made", f"{attempts.count()}, {len(self._cut)} cut by SIGKILL"),
@@ -393,6 +393,10 @@ class Scene:
         ]
         truths = [
             (len(calls) == asked, f"{asked} calls were asked for, there are {len(calls)}"),
+            (
+                self._replayed == PAYMENTS,
+                f"{PAYMENTS} payments were asked for twice, {self._replayed} known the second time",
+            ),
             (self._parked > 0, "the outage parked no call"),
             (spent == 0, f"{spent} attempts were spent while the circuit was open"),
             (statuses == {"Succeeded": asked}, f"not every call succeeded: {words(statuses)}"),

@@ -68,7 +68,7 @@ def test_the_outbound_engine_knows_no_provider() -> None:
 
 def test_every_package_can_be_imported_as_one() -> None:
     """A folder of modules without __init__.py is invisible to mypy and import-linter."""
-    for folder in (*APPS, "sandbox", "devtools", "bench"):
+    for folder in (*APPS, "sandbox", "devtools", "bench", "examples"):
         for path in sources(folder):
             assert (path.parent / "__init__.py").exists(), path
 
@@ -79,7 +79,7 @@ def test_no_stub_is_left() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line}"
         for path in [
-            *sources(*APPS, "sandbox", "devtools", "bench"),
+            *sources(*APPS, "sandbox", "devtools", "bench", "examples"),
             ROOT / "dev",
             ROOT / ".ci/run",
         ]
