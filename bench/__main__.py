@@ -16,7 +16,11 @@ from bench.measuring import Effort
 from bench.reports import Report
 from tests.services.environment import ROOT
 
-BENCHMARKS = {"breaker": "a guarded call against one without a guard"}
+BENCHMARKS = {
+    "breaker": "a guarded call against one without a guard",
+    "api": "the HTTP API against a bare view, and a wait against a request of one's own",
+}
+WITH_BROKER = {"api"}
 
 
 def main(arguments: list[str]) -> int:
@@ -24,8 +28,9 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     effort = Effort(rounds=options.rounds, calls=options.calls)
     sound = True
-    with databases() as found:
-        for name in options.names or BENCHMARKS:
+    names = options.names or list(BENCHMARKS)
+    with databases(broker=not WITH_BROKER.isdisjoint(names)) as found:
+        for name in names:
             print(f"{name}: {BENCHMARKS[name]}")
             for database in found:
                 print(f"\n{database.name}", flush=True)

@@ -1,4 +1,5 @@
-"""The databases that are measured: a SQLite file, and PostgreSQL where there is one."""
+"""What is measured: the embedded form on a SQLite file, and PostgreSQL where there is one, with a
+RabbitMQ where a benchmark wants it."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from tests.services.environment import kept, project_environment, sqlite_url
 from tests.services.missing import ServiceMissing
 from tests.services.postgres import PrivatePostgres
+from tests.services.rabbitmq import PrivateRabbitMQ
 from tests.services.shared_postgres import PostgresServer, find_postgres
 
 
@@ -25,22 +27,27 @@ class Database:
 
 
 @contextmanager
-def databases() -> Iterator[list[Database]]:
-    """Both, for as long as the block runs."""
+def databases(*, broker: bool = False) -> Iterator[list[Database]]:
+    """Both, for as long as the block runs. broker: PostgreSQL with a RabbitMQ of our own."""
     with ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-")))
         sqlite = _environment(state, sqlite_url(state / "bench.sqlite3"))
-        yield [Database("SQLite", sqlite), _postgresql(stack, state)]
+        yield [Database("SQLite", sqlite), _postgresql(stack, state, broker=broker)]
 
 
-def _postgresql(stack: ExitStack, state: Path) -> Database:
+def _postgresql(stack: ExitStack, state: Path, *, broker: bool) -> Database:
     try:
         server = _server()
+        rabbitmq = PrivateRabbitMQ() if broker else None
     except ServiceMissing as missing:
         return Database("PostgreSQL", missing=str(missing))
     stack.callback(server.close)
-    url = stack.enter_context(server.database())
-    return Database(str(server), _environment(state, url))
+    database_url = stack.enter_context(server.database())
+    if rabbitmq is None:
+        return Database(str(server), _environment(state, database_url))
+    stack.callback(rabbitmq.close)
+    environment = _environment(state, database_url, rabbitmq.url("/"))
+    return Database(f"{server}, {rabbitmq}", environment)
 
 
 def _server() -> PostgresServer:
@@ -57,6 +64,6 @@ def _server() -> PostgresServer:
             raise ServiceMissing(f"{missing}; {other}") from None
 
 
-def _environment(state: Path, database_url: str) -> dict[str, str]:
-    project = project_environment(state=state, database_url=database_url)
+def _environment(state: Path, database_url: str, broker_url: str = "memory://") -> dict[str, str]:
+    project = project_environment(state=state, database_url=database_url, broker_url=broker_url)
     return {**kept(os.environ), **project, "LOG_LEVEL": "ERROR"}

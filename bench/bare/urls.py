@@ -1,0 +1,5 @@
+from django.urls import path
+
+from bench.bare import views
+
+urlpatterns = [path("rows", views.insert)]
