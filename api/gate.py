@@ -14,6 +14,7 @@ from api.models import ApiClient
 from api.problems import come_again
 from api.scopes import Scope
 from api.services import identify
+from outbound import clock
 from outbound.limits import take_token
 from outbound.services import OutboundCall
 
@@ -35,10 +36,11 @@ class Access:
         self.writes = writes
 
     def __call__(self, request: HttpRequest) -> ApiClient:
-        client = authenticate(request)
-        for scope in self.scopes:
-            demand(client, scope)
-        _take_token(client)
+        with clock.one_reading():
+            client = authenticate(request)
+            for scope in self.scopes:
+                demand(client, scope)
+            _take_token(client)
         if self.writes:
             idempotency_key(request)
         load_body(request)

@@ -25,6 +25,7 @@ from api.models import IdempotentRequest
 from api.problems import retry_after
 from outbound import clock
 from outbound.fields import canonical_json
+from outbound.inserts import insert_new
 from outbound.services import OutboundCall
 
 logger = structlog.get_logger(__name__)
@@ -47,12 +48,13 @@ class Asked:
 def ask_once(request: HttpRequest, make: Callable[[], OutboundCall], *, wait: int) -> Asked:
     """Make the call, unless it has been made under this key. wait: the seconds for which its
     answer will be waited for. Raises Problem, and whatever `make` raises: then nothing is kept."""
-    wanted = _row_for(request, wait=wait)
-    row = _insert_or_find(wanted)
-    if row.pk == wanted.pk:
-        call = make()
-        IdempotentRequest.objects.filter(pk=row.pk).begun(call)
-        return Asked(row, call, again=False)
+    with clock.one_reading():
+        wanted = _row_for(request, wait=wait)
+        row = _insert_or_find(wanted)
+        if row is wanted:
+            call = make()
+            IdempotentRequest.objects.filter(pk=row.pk).begun(call)
+            return Asked(row, call, again=False)
     if row.fingerprint != wanted.fingerprint:
         detail = "this Idempotency-Key was used for another request"
         raise Problem(422, detail, code="idempotency_key_reused")
@@ -105,6 +107,9 @@ def fingerprint(request: HttpRequest) -> str:
 def _insert_or_find(wanted: IdempotentRequest) -> IdempotentRequest:
     """Insert, and let the unique constraint decide. A row whose time is over makes way."""
     same = IdempotentRequest.objects.filter(client=wanted.client, key=wanted.key)
-    same.expired(wanted.created_at).delete()
-    IdempotentRequest.objects.bulk_create([wanted], ignore_conflicts=True)
-    return same.select_related("call").get()
+    while not insert_new([wanted]):
+        row = same.select_related("call").first()
+        if row is not None and row.expires_at > wanted.created_at:
+            return row
+        same.expired(wanted.created_at).delete()
+    return wanted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 
 from django.db import connection
@@ -25,11 +26,31 @@ def database_now() -> datetime:
 
 
 _source: Callable[[], datetime] = database_now
+_kept: ContextVar[list[datetime] | None] = ContextVar("kept_reading", default=None)
 
 
 def now() -> datetime:
     """The current time, aware, in UTC."""
-    return _source()
+    kept = _kept.get()
+    if kept is None:
+        return _source()
+    if not kept:
+        kept.append(_source())
+    return kept[0]
+
+
+@contextmanager
+def one_reading() -> Iterator[None]:
+    """Read the time at most once while the block runs: for steps that are one moment. Blocks may
+    be nested."""
+    if _kept.get() is not None:
+        yield
+        return
+    token = _kept.set([])
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 @contextmanager

@@ -148,6 +148,8 @@ class OutboundCall(models.Model):
 
     objects = CallQuerySet.as_manager()
 
+    is_new = False  # set on what `enqueue_call` returns, when it was not there before
+
     class Meta:
         verbose_name = "call"
         ordering = ("-created_at",)

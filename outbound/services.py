@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from django.db import IntegrityError, connection, transaction
+from django.db import connection
 from pydantic import BaseModel, ValidationError
 
 from outbound import clock, engine, hints, registry
@@ -30,6 +30,7 @@ from outbound.errors import (
 from outbound.fields import canonical_json
 from outbound.gates import DATABASE_AWAY
 from outbound.ids import uuid7
+from outbound.inserts import insert_new
 from outbound.interventions import (
     cancel_call,
     find_call,
@@ -130,10 +131,9 @@ def enqueue_call(
     )
     if idempotency_key is None:
         call.save(force_insert=True)
-    else:
-        existing = _insert_or_find(call)
-        if existing is not None:
-            return existing
+    elif not insert_new([call]):
+        return _same_call(call)
+    call.is_new = True
     if not inline and due_at <= now:
         hints.announce_on_commit(deliver_hint(call))
     return call
@@ -145,26 +145,19 @@ def _hint_grace(*, inline: bool) -> timedelta:
     return hints.grace()
 
 
-def _insert_or_find(call: OutboundCall) -> OutboundCall | None:
-    """Insert, and let the unique constraint decide; the existing call when it was there.
+def _same_call(call: OutboundCall) -> OutboundCall:
+    """The call that is there under this key. Raises KeyReused when it is another one.
 
     Compared as they are stored, for to Python 1, 1.0 and True are equal."""
-    try:
-        with transaction.atomic():
-            call.save(force_insert=True)
-    except IntegrityError:
-        existing = OutboundCall.objects.filter(
-            adapter=call.adapter, account=call.account, dedupe_key=call.dedupe_key
-        ).first()
-        if existing is None:
-            raise KeyReused("this idempotency key belongs to another call") from None
-        same = canonical_json(existing.payload) == canonical_json(call.payload)
-        if existing.operation != call.operation or not same:
-            raise KeyReused(
-                "this idempotency key was used with another operation or payload"
-            ) from None
-        return existing
-    return None
+    existing = OutboundCall.objects.filter(
+        adapter=call.adapter, account=call.account, dedupe_key=call.dedupe_key
+    ).first()
+    if existing is None:
+        raise KeyReused("this idempotency key belongs to another call")
+    same = canonical_json(existing.payload) == canonical_json(call.payload)
+    if existing.operation != call.operation or not same:
+        raise KeyReused("this idempotency key was used with another operation or payload")
+    return existing
 
 
 def validate_payload(spec: Operation, payload: Mapping[str, Any] | BaseModel) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def create_customer(
         created_by=created_by,
         inline=inline,
     )
-    known = Customer.objects.filter(call=call).first()
+    known = None if call.is_new else Customer.objects.filter(call=call).first()
     return known or Customer.objects.create(
         call=call,
         profile={k: call.payload[k] for k in ("email", "name") if k in call.payload},
@@ -178,7 +178,7 @@ def _store_payment(*, payload: dict[str, Any], reference: str, **options: Any) -
         reference=reference,
         **options,
     )
-    known = Payment.objects.filter(call=call).first()
+    known = None if call.is_new else Payment.objects.filter(call=call).first()
     return known or Payment.objects.create(
         call=call,
         customer=Customer.objects.filter(provider_id=call.payload.get("customer")).first(),
@@ -311,7 +311,7 @@ def _reserve(payment: Payment, amount: int | None) -> int:
 
 
 def _store_refund(call: OutboundCall, payment: Payment | None, *, everything: bool) -> Refund:
-    known = Refund.objects.filter(call=call).first()
+    known = None if call.is_new else Refund.objects.filter(call=call).first()
     return known or Refund.objects.create(
         call=call,
         payment=payment,

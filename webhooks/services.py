@@ -13,6 +13,7 @@ from django.db.models import F, QuerySet
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from outbound import clock, hints
+from outbound.inserts import insert_new
 from outbound.paging import Page, Position, page_of
 from webhooks.announcements import hint_grace, process_hint
 from webhooks.envelopes import Envelope
@@ -88,20 +89,19 @@ def _store(
         for envelope in envelopes
     }
     # In one order, whatever the body's: two deliveries of the same events must not deadlock.
-    WebhookEvent.objects.bulk_create([rows[key] for key in sorted(rows)], ignore_conflicts=True)
-    stored = [row for row in _like(rows.keys(), source) if (row.account, row.event_id) in rows]
-    minted = {row.pk for row in rows.values()}
-    known = [row for row in stored if row.pk not in minted]
-    for row in stored:
-        if row.pk in minted:
-            hints.announce_on_commit(process_hint(row.pk))
+    inserted = insert_new([rows[key] for key in sorted(rows)])
+    new = {key: row for key, row in rows.items() if row.pk in inserted}
+    others = rows.keys() - new.keys()
+    known = [row for row in _like(others, source) if (row.account, row.event_id) in others]
+    for row in new.values():
+        hints.announce_on_commit(process_hint(row.pk))
     for row in known:
         if row.status == EventStatus.FAILED:
             _rearm(row, now=now, body=body, headers=headers, matched_secret=label)
     if known:
         _count_deliveries({row.pk for row in known})
     return Received(
-        events=tuple(row.pk for row in stored), duplicate=bool(known) and len(known) == len(stored)
+        events=tuple(row.pk for row in [*new.values(), *known]), duplicate=bool(known) and not new
     )
 
 
