@@ -148,9 +148,12 @@ class TestProgram:
         environment = kept(os.environ) | project_environment(state=tmp_path, database_url=url)
 
         @contextmanager
-        def one() -> Iterator[list[Database]]:
+        def one(*, broker: bool) -> Iterator[list[Database]]:
+            asked.append(broker)
             yield [Database("SQLite", environment), Database("Other", missing="it is not there")]
 
+        asked: list[bool] = []
+        self.asked_for_a_broker = asked
         monkeypatch.setattr(program, "databases", one)
 
     @pytest.fixture
@@ -170,6 +173,7 @@ class TestProgram:
         printed = capsys.readouterr().out
         assert "r  goal not met" in printed
         assert "skipped: it is not there" in printed
+        assert self.asked_for_a_broker == [False]
 
     def test_a_failure(self, finds: Any, capsys: pytest.CaptureFixture[str]) -> None:
         finds('{"title": "t", "header": [""], "rows": [["r"]], "failures": ["it writes"]}')
@@ -179,6 +183,7 @@ class TestProgram:
     def test_a_benchmark_that_breaks(self, finds: Any, capsys: pytest.CaptureFixture[str]) -> None:
         finds("", returncode=1)
         assert program.main([]) == 1
+        assert self.asked_for_a_broker == [True]
         assert "FAILED: exit status 1" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
@@ -209,10 +214,11 @@ class TestDatabases:
 
 
 @pytest.mark.faults
-def test_for_real() -> None:
-    """`./dev bench breaker`, as short as it can be."""
+@pytest.mark.parametrize("name, row", [("breaker", "no guard"), ("api", "POST /refunds")])
+def test_for_real(name: str, row: str) -> None:
+    """`./dev bench NAME`, as short as it can be."""
     ended = subprocess.run(
-        [sys.executable, "-m", "bench", "breaker", "--rounds", "1", "--calls", "1"],
+        [sys.executable, "-m", "bench", name, "--rounds", "1", "--calls", "1"],
         cwd=ROOT,
         env=kept(os.environ),
         capture_output=True,
@@ -224,4 +230,4 @@ def test_for_real() -> None:
     lines = ended.stdout.splitlines()
     assert lines.count("SQLite") == 1
     assert len([line for line in lines if line.startswith("PostgreSQL")]) == 1
-    assert len([line for line in lines if line.startswith("  no guard")]) in (1, 2)
+    assert len([line for line in lines if line.startswith(f"  {row}")]) in (1, 2)
