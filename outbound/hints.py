@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,17 +26,28 @@ from django.db import transaction
 logger = structlog.get_logger(__name__)
 
 CAPACITY = 10_000
+JOINED = 32  # ids in one message at the most: they are worked on one after the other
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
     """One message: the task's name, the queue it waits in, and ids as arguments. `countdown`:
-    whole seconds after which it shall be delivered."""
+    whole seconds after which it shall be delivered. `joins`: the argument that is a list, so that
+    hints that wait for the broker together become one message."""
 
     task: str
     queue: str
     kwargs: dict[str, Any]
     countdown: int | None = None
+    joins: str = ""
+
+    def joined(self, other: Hint) -> Hint | None:
+        """Both as one; None where they cannot be."""
+        alike = replace(other, kwargs=self.kwargs) == self
+        if not self.joins or self.countdown is not None or not alike:
+            return None
+        ids = [*self.kwargs[self.joins], *other.kwargs[self.joins]]
+        return replace(self, kwargs={self.joins: ids}) if len(ids) <= JOINED else None
 
 
 def publish(hint: Hint) -> None:
@@ -88,8 +99,9 @@ class HintPublisher:
             self._pid = os.getpid()
 
     def _run(self, hints: queue.Queue[Hint]) -> None:
+        next_hint: Hint | None = None
         while True:
-            hint = hints.get()
+            hint, next_hint = _join(next_hint or hints.get(), hints)
             try:
                 self._publish(hint)
             except Exception as error:  # noqa: BLE001 - a broker library may raise anything
@@ -97,6 +109,20 @@ class HintPublisher:
                 logger.warning(
                     "hint_dropped", task=hint.task, queue=hint.queue, error=type(error).__name__
                 )
+
+
+def _join(hint: Hint, hints: queue.Queue[Hint]) -> tuple[Hint, Hint | None]:
+    """The hint with those that wait behind it and can go along, and the first that cannot."""
+    while hint.joins:
+        try:
+            following = hints.get_nowait()
+        except queue.Empty:
+            break
+        both = hint.joined(following)
+        if both is None:
+            return hint, following
+        hint = both
+    return hint, None
 
 
 _publisher = HintPublisher(publish)

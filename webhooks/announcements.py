@@ -15,7 +15,7 @@ QUEUE = "webhooks-v1"
 
 def process_hint(event_id: object, *, countdown: int | None = None) -> Hint:
     """The message that speaks of one event, `countdown` seconds from now."""
-    return Hint(TASK, QUEUE, {"event_ids": [str(event_id)]}, countdown)
+    return Hint(TASK, QUEUE, {"event_ids": [str(event_id)]}, countdown, joins="event_ids")
 
 
 def hint_grace() -> timedelta:

@@ -28,6 +28,10 @@ def hint(number: int) -> Hint:
     return Hint("outbound.deliver_call", "payments-v1", {"call_id": str(number)})
 
 
+def listed(number: int, *, countdown: int | None = None) -> Hint:
+    return Hint("webhooks.process", "webhooks-v1", {"ids": [str(number)]}, countdown, joins="ids")
+
+
 class Broker:
     """What a publisher publishes to: it can be frozen, or refuse."""
 
@@ -64,6 +68,21 @@ class TestPublisher:
         wait_until(lambda: len(broker.published) == 100)
         assert broker.published == [hint(number) for number in range(100)]
         assert (publisher.dropped, publisher.waiting()) == (0, 0)
+
+    def test_joined(self, broker: Broker) -> None:
+        """What waits for the broker at the same time goes in one message, in order, as far as it
+        is alike; each message has a bound."""
+        broker.thawed.clear()
+        publisher = HintPublisher(broker)
+        assert publisher.put(listed(0))
+        assert broker.arrived.acquire(timeout=LONG)
+        others = [hint(1), listed(2, countdown=3), listed(3, countdown=3)]
+        for each in [*map(listed, range(1, 4)), *others, *map(listed, range(4, 54))]:
+            assert publisher.put(each)
+        broker.thawed.set()
+        wait_until(lambda: len(broker.published) == 7)
+        ids = [list(map(int, each.kwargs.get("ids", []))) for each in broker.published]
+        assert ids == [[0], [1, 2, 3], [], [2], [3], [*range(4, 36)], [*range(36, 54)]]
 
     def test_a_frozen_broker(self, broker: Broker) -> None:
         """While one hint hangs in the broker, others wait, and beyond the bound are dropped;
