@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -39,7 +39,7 @@ class Hint:
     queue: str
     kwargs: dict[str, Any]
     countdown: int | None = None
-    joins: str = ""
+    joins: str = field(default="", compare=False)
 
     def joined(self, other: Hint) -> Hint | None:
         """Both as one; None where they cannot be."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from outbound import clock
+from outbound import clock, hints
 from outbound.redaction import sanitise
 from webhooks import policy
-from webhooks.announcements import hint_grace
+from webhooks.announcements import hint_grace, process_hint
 from webhooks.errors import NotOurs, NotYet
 from webhooks.handlers import Event, handlers_for
 from webhooks.models import EventNote, WebhookEvent
@@ -26,6 +26,8 @@ from webhooks.sources import source_for
 from webhooks.states import EventStatus
 
 logger = structlog.get_logger(__name__)
+
+BUSY_SECONDS = 5.0  # until an event is announced again that another one of its object kept out
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def process(event_id: str) -> Verdict | None:
         logger.exception("handler_failed", event_row=event_id)
         verdict = record_failure(claim, error)
     _log_try(event_id, verdict, seconds=time.monotonic() - started)
+    if verdict is not None:
+        announce_next(verdict.row)
     if verdict is not None and verdict.decision.status == EventStatus.PROCESSED:
         send_processed(verdict.row)
     return verdict
@@ -74,20 +78,34 @@ def process(event_id: str) -> Verdict | None:
 
 def claim_event(event_id: uuid.UUID) -> Claim | None:
     """Take the event and count the try, in a transaction of its own so that a crash leaves a
-    trace. None when a duplicate or stale hint came here and there is nothing to take."""
+    trace. None when a duplicate or stale hint came here and there is nothing to take, or when
+    another event of its object is being handled."""
     token, now = uuid.uuid4(), clock.now()
-    claimed = (
-        WebhookEvent.objects.filter(pk=event_id)
-        .ready(now)
-        .move_to(
-            EventStatus.PROCESSING,
-            now=now,
-            lease_token=token,
-            lease_expires_at=now + timedelta(seconds=settings.OUTBOUND_LEASE_SECONDS),
-            attempts=F("attempts") + 1,
-        )
-    )
+    wanted = WebhookEvent.objects.filter(pk=event_id).ready(now)
+    try:
+        with transaction.atomic():
+            claimed = wanted.move_to(
+                EventStatus.PROCESSING,
+                now=now,
+                lease_token=token,
+                lease_expires_at=now + timedelta(seconds=settings.OUTBOUND_LEASE_SECONDS),
+                attempts=F("attempts") + 1,
+            )
+    except IntegrityError:  # one at a time: see the constraint
+        wanted.update(hint_at=now + timedelta(seconds=BUSY_SECONDS))
+        return None
     return Claim(event_id, token) if claimed else None
+
+
+def announce_next(row: WebhookEvent) -> None:
+    """The event has left its handlers: the oldest of those that it kept out may come."""
+    now = clock.now()
+    waiting = WebhookEvent.objects.ready(now).beside(row).order_by("received_at", "pk")
+    following = waiting.values_list("pk", flat=True).first()
+    if following is None:
+        return
+    WebhookEvent.objects.ready(now).filter(pk=following).update(hint_at=now + hint_grace())
+    hints.announce_on_commit(process_hint(following))
 
 
 @transaction.atomic

@@ -68,7 +68,15 @@ class EventQuerySet(models.QuerySet["WebhookEvent"]):
 
     def unannounced(self, now: datetime) -> Self:
         """Events that are due and that no message speaks of any more, oldest first."""
-        return self.ready(now).filter(hint_at__lte=now).order_by("hint_at")
+        return self.ready(now).filter(hint_at__lte=now).order_by("hint_at", "pk")
+
+    def beside(self, event: WebhookEvent) -> Self:
+        """Events that are not handled while this one is; none without an ordering key."""
+        if not event.ordering_key:
+            return self.none()
+        return self.filter(
+            source=event.source, account=event.account, ordering_key=event.ordering_key
+        ).exclude(pk=event.pk)
 
     def leased(self, token: object) -> Self:
         """The event that is being handled under this lease, if it still is."""
@@ -95,6 +103,11 @@ class WebhookEvent(models.Model):
     received_at = models.DateTimeField()
     body = EncryptedBinaryField(null=True, help_text="The bytes as they came; empty when pruned.")
     headers = models.JSONField(default=dict, help_text="The few headers that are kept.")
+    ordering_key = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="Of the events with the same one, one is handled at a time.",
+    )
     matched_secret = models.CharField(
         max_length=50, blank=True, help_text="Place and fingerprint of the secret that matched."
     )
@@ -138,12 +151,23 @@ class WebhookEvent(models.Model):
                 condition=Q(status=EventStatus.PROCESSING, lease_token__isnull=False)
                 | (~Q(status=EventStatus.PROCESSING) & Q(lease_token__isnull=True)),
             ),
+            # It is what makes them wait for each other: the second claim violates it.
+            models.UniqueConstraint(
+                name="event_one_at_a_time",
+                fields=("ordering_key", "source", "account"),
+                condition=Q(status=EventStatus.PROCESSING) & ~Q(ordering_key=""),
+            ),
             # The event id comes first: the same index then serves the search by it.
             models.UniqueConstraint(name="event_once", fields=("event_id", "source", "account")),
         )
         indexes = (
             models.Index(
                 name="event_due", fields=("hint_at",), condition=Q(status__in=sorted(WAITING))
+            ),
+            models.Index(
+                name="event_order",
+                fields=("ordering_key", "received_at"),
+                condition=Q(status__in=sorted(WAITING)) & ~Q(ordering_key=""),
             ),
             models.Index(
                 name="event_lease",

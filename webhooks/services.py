@@ -13,6 +13,7 @@ from django.db.models import F, QuerySet
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from outbound import clock, hints
+from outbound.ids import uuid7
 from outbound.inserts import insert_new
 from outbound.paging import Page, Position, page_of
 from webhooks.announcements import hint_grace, process_hint
@@ -69,8 +70,11 @@ def _store(
 ) -> Received:
     """Insert, and let the unique constraint decide which events are new."""
     now = clock.now()
+    ordered = bool(source.options.get("ORDERED"))
+    ids = sorted(uuid7() for _ in envelopes)  # in the order of the body
     rows = {
         (envelope.account, envelope.event_id): WebhookEvent(
+            id=row_id,
             source=source.name,
             account=envelope.account,
             event_id=envelope.event_id,
@@ -78,6 +82,7 @@ def _store(
             livemode=envelope.livemode,
             occurred_at=envelope.occurred_at,
             received_at=now,
+            ordering_key=source.ordering_key(envelope) if ordered else "",
             body=body,
             headers=headers,
             matched_secret=label,
@@ -86,7 +91,7 @@ def _store(
             hint_at=now + hint_grace(),
             updated_at=now,
         )
-        for envelope in envelopes
+        for row_id, envelope in zip(ids, envelopes, strict=True)
     }
     # In one order, whatever the body's: two deliveries of the same events must not deadlock.
     inserted = insert_new([rows[key] for key in sorted(rows)])

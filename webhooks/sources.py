@@ -23,6 +23,7 @@ from webhooks.errors import UnknownSource
 
 ENTRY_KEYS = frozenset({"SOURCE", "OPTIONS"})
 HEADER_CHARACTERS = 200
+COMMON_OPTIONS = frozenset({"ORDERED"})
 
 
 class Source:
@@ -31,6 +32,8 @@ class Source:
     kept_headers: ClassVar[tuple[str, ...]] = ("Content-Type", "User-Agent")
     """Headers that are stored with the event."""
     option_names: ClassVar[frozenset[str]] = frozenset({"SECRETS"})
+    """Options of its own, beside ORDERED, which every source has: whether events about the same
+    object (`ordering_key`) are handled one at a time."""
     secret_variable: ClassVar[str] = ""
     """The environment variable that sets the secrets."""
 
@@ -61,6 +64,10 @@ class Source:
         """The answer to the GET by which some providers try an address; None: there is none."""
         return None
 
+    def ordering_key(self, envelope: Envelope) -> str:
+        """What the event is about, as one name; '' when that cannot be said."""
+        return ""
+
     def label_of(self, secret: str) -> str:
         """The place and the fingerprint of a secret, to be stored instead of it."""
         fingerprint = hashlib.sha256(b"holdfast:" + secret.encode()).hexdigest()[:8]
@@ -77,8 +84,10 @@ class Source:
     @classmethod
     def problems(cls, options: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with the options, for `manage.py check`."""
-        for name in sorted(options.keys() - cls.option_names):
+        for name in sorted(options.keys() - cls.option_names - COMMON_OPTIONS):
             yield f"unknown option {name!r}"
+        if not isinstance(options.get("ORDERED", False), bool):
+            yield "ORDERED must be True or False"
         secrets = options.get("SECRETS", ())
         if not isinstance(secrets, list | tuple) or not all(
             isinstance(secret, str) and secret for secret in secrets

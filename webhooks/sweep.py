@@ -20,7 +20,7 @@ from outbound.hints import Hint
 from outbound.redaction import storable
 from webhooks import policy
 from webhooks.announcements import process_hint
-from webhooks.engine import decision_changes
+from webhooks.engine import announce_next, decision_changes
 from webhooks.models import WebhookEvent
 
 logger = structlog.get_logger(__name__)
@@ -97,6 +97,7 @@ def _expire_lease(pk: uuid.UUID) -> bool:
         crashes=crashes,
         error="the worker never reported back",
     )
+    announce_next(row)
     logger.warning("event_lease_expired", event_row=str(pk), status=decision.status)
     return True
 

@@ -54,6 +54,13 @@ class StripeSource(Source):
         if expected is not None and said is not None and said is not expected:
             raise WrongMode(f"this address takes {'live' if expected else 'test'} events only")
 
+    def ordering_key(self, envelope: Envelope) -> str:
+        """The id of the object that the event is about."""
+        data = envelope.payload.get("data")
+        about = data.get("object") if isinstance(data, dict) else None
+        name = about.get("id") if isinstance(about, dict) else None
+        return str(name) if is_name(name) else ""
+
     @classmethod
     def problems(cls, options: Mapping[str, Any]) -> Iterator[str]:
         yield from super().problems(options)
