@@ -289,3 +289,18 @@ WEBHOOK_SOURCES: dict[str, dict[str, Any]] = {
         },
     },
 }
+# Each is there once its variable is set.
+for _name, _source, _variable in (
+    ("github", "github.GitHubSource", "GITHUB_WEBHOOK_SECRETS"),
+    ("mailgun", "mailgun.MailgunSource", "MAILGUN_WEBHOOK_SIGNING_KEYS"),
+    ("sendgrid", "sendgrid.SendGridSource", "SENDGRID_WEBHOOK_PUBLIC_KEYS"),
+    ("slack", "slack.SlackSource", "SLACK_SIGNING_SECRETS"),
+    ("standard", "standard.StandardSource", "STANDARD_WEBHOOK_SECRETS"),
+    ("svix", "standard.SvixSource", "SVIX_WEBHOOK_SECRETS"),
+    ("twilio", "twilio.TwilioSource", "TWILIO_AUTH_TOKENS"),
+):
+    if _secrets := env.secret_words(_variable):
+        WEBHOOK_SOURCES[_name] = {
+            "SOURCE": f"webhooks.providers.{_source}",
+            "OPTIONS": {"SECRETS": list(dict.fromkeys(_secrets))},
+        }

@@ -159,7 +159,7 @@ def open_event(row: WebhookEvent) -> Event:
     MalformedBody, InvalidToken when that cannot be done any more."""
     if row.body is None:
         raise ValueError("the body is gone")
-    for envelope in source_for(row.source).parse(bytes(row.body), row.headers):
+    for envelope in source_for(row.source).parse_stored(bytes(row.body), row.headers):
         if (envelope.event_id, envelope.account) == (row.event_id, row.account):
             return Event(
                 id=row.pk, source=row.source, received_at=row.received_at, envelope=envelope

@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from webhooks.errors import MalformedBody
 
 MAX_NAME_LENGTH = 255
+MAX_FIELDS = 1000
 LAST_SECOND = 32_503_680_000  # the year 3000: later than that is no time at all
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One event, as its provider named it. `account` is '' where the provider has none."""
+    """One event, as its provider named it. `account` is '' where the provider has none. `body`:
+    what is stored of it where a delivery brings several; None for the delivery as it came.
+    `nonce`: what the provider promises to use once, where that is part of the proof."""
 
     event_id: str
     event_type: str
@@ -24,23 +28,48 @@ class Envelope:
     livemode: bool | None = None
     occurred_at: datetime | None = None
     account: str = ""
+    body: bytes | None = field(default=None, repr=False)
+    nonce: str | None = field(default=None, repr=False)
 
 
 def read_json_object(body: bytes) -> dict[str, Any]:
-    """`body` as a JSON object in UTF-8. Raises MalformedBody.
+    """`body` as a JSON object in UTF-8. Raises MalformedBody."""
+    document = read_json(body)
+    if not isinstance(document, dict):
+        raise MalformedBody("the body is not a JSON object")
+    return document
+
+
+def read_json(body: bytes) -> Any:
+    """`body` as JSON in UTF-8. Raises MalformedBody.
 
     Strict about what JSON is (no NaN, no other encoding), tolerant of its content: an integer
     too long for Python becomes a float.
     """
     try:
-        document = json.loads(
+        return json.loads(
             body.decode("utf-8"), parse_int=_read_int, parse_constant=_refuse_constant
         )
     except (ValueError, RecursionError):
         raise MalformedBody("the body is not JSON in UTF-8") from None
-    if not isinstance(document, dict):
-        raise MalformedBody("the body is not a JSON object")
-    return document
+
+
+def read_form(body: bytes) -> dict[str, list[str]]:
+    """`body` as a form in UTF-8, each name with its values. Raises MalformedBody."""
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=MAX_FIELDS,
+        )
+    except ValueError:
+        raise MalformedBody("the body is not a form in UTF-8") from None
+    form: dict[str, list[str]] = {}
+    for name, value in pairs:
+        form.setdefault(name, []).append(value)
+    return form
 
 
 def read_name(document: Mapping[str, Any], member: str) -> str:

@@ -108,6 +108,9 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text="Of the events with the same one, one is handled at a time.",
     )
+    nonce = models.CharField(  # noqa: DJ001 - NULL: the scheme has none, so no uniqueness
+        max_length=255, null=True, editable=False, help_text="What a proof may use once."
+    )
     matched_secret = models.CharField(
         max_length=50, blank=True, help_text="Place and fingerprint of the secret that matched."
     )
@@ -150,6 +153,11 @@ class WebhookEvent(models.Model):
                 name="event_processing_has_lease",
                 condition=Q(status=EventStatus.PROCESSING, lease_token__isnull=False)
                 | (~Q(status=EventStatus.PROCESSING) & Q(lease_token__isnull=True)),
+            ),
+            models.UniqueConstraint(
+                name="event_nonce_once",
+                fields=("nonce", "source"),
+                condition=Q(nonce__isnull=False),
             ),
             # It is what makes them wait for each other: the second claim violates it.
             models.UniqueConstraint(

@@ -18,7 +18,7 @@ from outbound.inserts import insert_new
 from outbound.paging import Page, Position, page_of
 from webhooks.announcements import hint_grace, process_hint
 from webhooks.envelopes import Envelope
-from webhooks.errors import BodyGone, IllegalMove, UnknownEvent
+from webhooks.errors import BodyGone, IllegalMove, InvalidSignature, UnknownEvent
 from webhooks.models import EventNote, WebhookEvent
 from webhooks.sources import Source, enabled_source
 from webhooks.states import FINISHED, EventStatus
@@ -38,21 +38,29 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What became of one delivery: the ids of its rows, and whether all of them were known."""
+    """What became of one delivery: the ids of its rows, whether all of them were known, and the
+    source's answer to one without events."""
 
     events: tuple[uuid.UUID, ...]
     duplicate: bool
+    reply: str | None = None
 
 
-def receive(*, source: str, body: bytes, headers: Mapping[str, str], now: datetime) -> Received:
-    """Verify a delivery and store each of its events once. They are committed when this
-    returns, unless the caller holds a transaction.
+def receive(
+    *, source: str, body: bytes, headers: Mapping[str, str], now: datetime, url: str = ""
+) -> Received:
+    """Verify a delivery and store each of its events once, all or none. They are committed when
+    this returns, unless the caller holds a transaction.
 
-    `now` is the host's clock: freshness is judged without the database. Raises DeliveryRefused
-    when the sender is to blame; anything else is our own trouble.
+    `now` is the host's clock: freshness is judged without the database. `url`: the address to
+    which it was sent, for schemes that sign it. Raises DeliveryRefused when the sender is to
+    blame; anything else is our own trouble.
     """
     sender, headers = enabled_source(source), CaseInsensitiveMapping(headers)
-    label = sender.verify(body, headers, now=now)
+    label = sender.verify(body, headers, now=now, url=url)
+    reply = sender.reply(body)
+    if reply is not None:
+        return Received(events=(), duplicate=False, reply=reply)
     envelopes = sender.parse(body, headers)
     for envelope in envelopes:
         sender.admit(envelope)
@@ -83,9 +91,10 @@ def _store(
             occurred_at=envelope.occurred_at,
             received_at=now,
             ordering_key=source.ordering_key(envelope) if ordered else "",
-            body=body,
+            body=body if envelope.body is None else envelope.body,
             headers=headers,
             matched_secret=label,
+            nonce=envelope.nonce,
             status=EventStatus.RECEIVED,
             due_at=now,
             hint_at=now + hint_grace(),
@@ -98,11 +107,14 @@ def _store(
     new = {key: row for key, row in rows.items() if row.pk in inserted}
     others = rows.keys() - new.keys()
     known = [row for row in _like(others, source) if (row.account, row.event_id) in others]
+    if len(known) < len(others):
+        raise InvalidSignature("this proof was used before")
     for row in new.values():
         hints.announce_on_commit(process_hint(row.pk))
     for row in known:
         if row.status == EventStatus.FAILED:
-            _rearm(row, now=now, body=body, headers=headers, matched_secret=label)
+            fresh = rows[row.account, row.event_id]
+            _rearm(row, now=now, body=fresh.body, headers=headers, matched_secret=label)
     if known:
         _count_deliveries({row.pk for row in known})
     return Received(

@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from outbound.redaction import sanitise
 from webhooks.envelopes import Envelope
-from webhooks.errors import UnknownSource
+from webhooks.errors import DeliveryRefused, UnknownSource
 
 ENTRY_KEYS = frozenset({"SOURCE", "OPTIONS"})
 HEADER_CHARACTERS = 200
@@ -36,6 +36,8 @@ class Source:
     object (`ordering_key`) are handled one at a time."""
     secret_variable: ClassVar[str] = ""
     """The environment variable that sets the secrets."""
+    probed_by_head: ClassVar[bool] = False
+    """Whether the provider tries an address with HEAD, and wants 200."""
 
     def __init__(self, *, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
@@ -47,15 +49,31 @@ class Source:
         """Without a secret nothing can be verified, so nothing is accepted."""
         return bool(self.secrets)
 
-    def verify(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> str:
-        """Prove that the provider sent this. Returns the label of the secret that matched
-        (`label_of`). Raises MissingSignature, InvalidSignature, MalformedBody."""
+    def verify(
+        self, body: bytes, headers: Mapping[str, str], *, now: datetime, url: str = ""
+    ) -> str:
+        """Prove that the provider sent this to `url`, which is the address as it knows it. Returns
+        the label of the secret that matched (`label_of`). Raises MissingSignature,
+        InvalidSignature, MalformedBody."""
         raise ImproperlyConfigured(f"{type(self).__name__} does not verify anything")
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
-        """The events in a body. Called again, with the kept headers, when they are handled.
-        Raises MalformedBody."""
+        """The events in a body. Raises MalformedBody."""
         raise ImproperlyConfigured(f"{type(self).__name__} does not parse anything")
+
+    def parse_stored(self, body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
+        """The events in what was stored, with the kept headers, when they are handled. Another
+        one than `parse` where envelopes have bodies of their own."""
+        return self.parse(body, headers)
+
+    def reply(self, body: bytes) -> str | None:
+        """The text that answers a verified body in which there is no event; None: there is one.
+        Raises MalformedBody."""
+        return None
+
+    def status_of(self, refusal: DeliveryRefused) -> int:
+        """The HTTP status of a refusal, where the provider has an own understanding of it."""
+        return refusal.http_status
 
     def admit(self, envelope: Envelope) -> None:
         """Refuse what is authentic and still not for us. Raises DeliveryRefused."""

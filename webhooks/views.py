@@ -29,6 +29,7 @@ RETRY_AFTER_SECONDS = 30
 def receive(request: HttpRequest, source: str) -> HttpResponse:
     """`/webhooks/<source>`: what is POSTed is verified, stored and committed, and only then is
     it said so."""
+    sender: Source | None = None
     try:
         sender = enabled_source(source)
         answer = (
@@ -36,7 +37,8 @@ def receive(request: HttpRequest, source: str) -> HttpResponse:
         )
     except DeliveryRefused as refusal:
         rejects.note(source, refusal)
-        answer = problem(refusal.http_status, str(refusal), code=refusal.kind)
+        status = sender.status_of(refusal) if sender else refusal.http_status
+        answer = problem(status, str(refusal), code=refusal.kind)
     except DatabaseTrouble as error:
         logger.warning("delivery_not_stored", source=source, error=type(error).__name__)
         answer = come_again()
@@ -55,13 +57,20 @@ def store(request: HttpRequest, source: Source) -> HttpResponse:
         body=read_body(request, limit=settings.WEBHOOK_MAX_BYTES),
         headers=request.headers,
         now=timezone.now(),
+        url=settings.PUBLIC_URL + request.get_full_path()
+        if settings.PUBLIC_URL
+        else request.build_absolute_uri(),
     )
+    if received.reply is not None:
+        return HttpResponse(received.reply, content_type="text/plain; charset=utf-8")
     said = {"received": True}
     return JsonResponse(said | {"duplicate": True} if received.duplicate else said)
 
 
 def shake_hands(request: HttpRequest, source: Source) -> HttpResponse:
     """GET and HEAD are for providers that try an address before they use it."""
+    if request.method == "HEAD" and source.probed_by_head:
+        return HttpResponse()
     echo = source.handshake(request.GET.dict()) if request.method in ("GET", "HEAD") else None
     if echo is not None:
         return HttpResponse(echo, content_type="text/plain; charset=utf-8")

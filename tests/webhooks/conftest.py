@@ -15,7 +15,7 @@ from outbound.hints import Hint
 from tests.webhooks.deliveries import OLD_SECRET, SECRET
 from webhooks import handlers
 
-STRIPE = {
+STRIPE: dict[str, Any] = {
     "SOURCE": "webhooks.providers.stripe.StripeSource",
     "OPTIONS": {"SECRETS": [SECRET, OLD_SECRET], "LIVEMODE": False, "TOLERANCE": 300},
 }

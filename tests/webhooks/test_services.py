@@ -245,7 +245,9 @@ def test_no_hint_without_a_commit(
 class BatchSource(Source):
     """A provider that sends many events in one body, as some do."""
 
-    def verify(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> str:
+    def verify(
+        self, body: bytes, headers: Mapping[str, str], *, now: datetime, url: str = ""
+    ) -> str:
         return self.label_of(self.secrets[0])
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
