@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils.module_loading import import_string
 
 from tests.integrations_project.loading import load, problems
 
@@ -175,6 +176,33 @@ class TestBroker:
     def test_a_malformed_url_is_not_taken_for_embedded_in_debug(self, state: Path) -> None:
         """It stands in, and the checks refuse to go on."""
         assert "CELERY_BROKER_URL" in problems(load(state, CELERY_BROKER_URL="redis://host"))
+
+
+OPTIONAL_SOURCES = {
+    "github": "GITHUB_WEBHOOK_SECRETS",
+    "mailgun": "MAILGUN_WEBHOOK_SIGNING_KEYS",
+    "sendgrid": "SENDGRID_WEBHOOK_PUBLIC_KEYS",
+    "slack": "SLACK_SIGNING_SECRETS",
+    "standard": "STANDARD_WEBHOOK_SECRETS",
+    "svix": "SVIX_WEBHOOK_SECRETS",
+    "twilio": "TWILIO_AUTH_TOKENS",
+}
+
+
+class TestOptionalSources:
+    """A source is there once its variable is set."""
+
+    def test_none(self, state: Path) -> None:
+        assert set(load(state).WEBHOOK_SOURCES) == {"stripe"}
+
+    @pytest.mark.parametrize("name, variable", OPTIONAL_SOURCES.items())
+    def test_one(self, state: Path, name: str, variable: str) -> None:
+        """With the secrets of its list, each once, and a class that can be imported."""
+        found = load(state, **{variable: "one, two,one"}).WEBHOOK_SOURCES
+        assert set(found) == {"stripe", name}
+        assert found[name]["OPTIONS"]["SECRETS"] == ["one", "two"]
+        source = import_string(found[name]["SOURCE"])
+        assert source.secret_variable == variable
 
 
 class TestStripe:

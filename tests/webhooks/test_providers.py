@@ -416,7 +416,8 @@ class TestMailgun(SourceContract, DoorContract):
     @pytest.mark.both_databases
     def test_a_token_is_good_for_one_event(self, post: Callable[[Delivery], Any]) -> None:
         """The body is not signed: who has seen a proof cannot use it for an event of his own."""
-        proof: dict[str, Any] = {"secret": self.secrets[0], "at": datetime.now(UTC), "token": "t" * 50}
+        proof: dict[str, Any] = {"secret": self.secrets[0], "at": datetime.now(UTC)}
+        proof["token"] = "t" * 50
         assert post(self.sign(self.body(1), **proof)).status_code == 200
         forged = post(self.sign(self.body(2), **proof))
         assert (forged.status_code, forged.json()["code"]) == (406, "wrong_signature")
@@ -485,8 +486,10 @@ class TestTwilio(SourceContract, DoorContract):
         ],
     )
     def test_with_and_without_a_port(self, url: str, signed_url: str) -> None:
-        options: dict[str, Any] = {"secret": self.secrets[0], "at": NOW, "url": url, "signed_url": signed_url}
-        assert self.verify(self.sign(self.body(), **options))
+        signed = self.sign(
+            self.body(), secret=self.secrets[0], at=NOW, url=url, signed_url=signed_url
+        )
+        assert self.verify(signed)
 
     @pytest.mark.parametrize(
         "url",
