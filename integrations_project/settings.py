@@ -289,6 +289,15 @@ WEBHOOK_SOURCES: dict[str, dict[str, Any]] = {
         },
     },
 }
+if _topics := env.words("SNS_TOPIC_ARNS"):
+    WEBHOOK_SOURCES["sns"] = {
+        "SOURCE": "webhooks.providers.sns.SnsSource",
+        "OPTIONS": {"TOPIC_ARNS": list(dict.fromkeys(_topics))},
+    }
+    OUTBOUND_ADAPTERS["sns"] = {
+        "ADAPTER": "webhooks.adapters.sns.SnsAdapter",
+        "QUEUE": "webhooks-v1",
+    }
 # Each is there once its variable is set.
 for _name, _source, _variable in (
     ("github", "github.GitHubSource", "GITHUB_WEBHOOK_SECRETS"),

@@ -48,7 +48,7 @@ def _check_entry(name: object, entry: object) -> list[CheckMessage]:
         checks.Error(f"{where}: {problem}", id="webhooks.E003")
         for problem in source.problems(options)
     ]
-    if not options.get("SECRETS"):
+    if not options.get(source.required_option):
         variable = source.secret_variable or "its SECRETS"
         return [
             *problems,

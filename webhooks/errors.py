@@ -63,6 +63,10 @@ class WrongMode(DeliveryRefused):
     kind = "wrong_mode"
 
 
+class CannotVerify(Exception):
+    """Whether it is authentic cannot be found out just now. The sender is asked to come again."""
+
+
 class NotYet(Exception):
     """Raised by a handler: the event speaks of something that is not known here yet.
 

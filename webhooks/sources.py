@@ -34,6 +34,8 @@ class Source:
     option_names: ClassVar[frozenset[str]] = frozenset({"SECRETS"})
     """Options of its own, beside ORDERED, which every source has: whether events about the same
     object (`ordering_key`) are handled one at a time."""
+    required_option: ClassVar[str] = "SECRETS"
+    """The option without which nothing can be verified."""
     secret_variable: ClassVar[str] = ""
     """The environment variable that sets the secrets."""
     probed_by_head: ClassVar[bool] = False
@@ -47,7 +49,7 @@ class Source:
     @property
     def enabled(self) -> bool:
         """Without a secret nothing can be verified, so nothing is accepted."""
-        return bool(self.secrets)
+        return bool(self.options.get(self.required_option))
 
     def verify(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, url: str = ""

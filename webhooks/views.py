@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from webhooks import services
 from webhooks.bodies import read_body
-from webhooks.errors import DeliveryRefused
+from webhooks.errors import CannotVerify, DeliveryRefused
 from webhooks.rejects import rejects
 from webhooks.sources import Source, enabled_source
 
@@ -39,6 +39,9 @@ def receive(request: HttpRequest, source: str) -> HttpResponse:
         rejects.note(source, refusal)
         status = sender.status_of(refusal) if sender else refusal.http_status
         answer = problem(status, str(refusal), code=refusal.kind)
+    except CannotVerify as error:
+        logger.warning("delivery_not_verified", source=source, reason=str(error))
+        answer = come_again()
     except DatabaseTrouble as error:
         logger.warning("delivery_not_stored", source=source, error=type(error).__name__)
         answer = come_again()

@@ -157,6 +157,7 @@ class SourceContract:
 
     path: ClassVar[str]
     secrets: ClassVar[tuple[str, str]]
+    secrets_option: ClassVar[str] = "SECRETS"
     options: ClassVar[Mapping[str, Any]] = {}
     proofs: ClassVar[tuple[str, ...]] = ()
     """Headers without which there is no proof."""
@@ -180,7 +181,7 @@ class SourceContract:
     # -- helpers
 
     def source(self, *, secrets: tuple[str, ...] | None = None) -> Source:
-        options = {"SECRETS": list(secrets or self.secrets[:1]), **self.options}
+        options = {self.secrets_option: list(secrets or self.secrets[:1]), **self.options}
         return self.source_class()(name="tried", options=options)
 
     @classmethod
@@ -209,7 +210,7 @@ class SourceContract:
     # -- the contract
 
     def test_options_are_sane(self) -> None:
-        options = {"SECRETS": list(self.secrets), **self.options}
+        options = {self.secrets_option: list(self.secrets), **self.options}
         assert list(self.source_class().problems(options)) == []
 
     def test_right(self) -> None:
@@ -348,9 +349,10 @@ class SourceContract:
 
     def test_bad_options(self) -> None:
         problems = self.source_class().problems
-        assert list(problems({"SECRETS": list(self.secrets), **self.options, "SECRT": "x"}))
-        assert list(problems({**self.options, "SECRETS": "text"}))
-        assert list(problems({**self.options, "SECRETS": [""]}))
+        name = self.secrets_option
+        assert list(problems({name: list(self.secrets), **self.options, "SECRT": "x"}))
+        assert list(problems({**self.options, name: "text"}))
+        assert list(problems({**self.options, name: [""]}))
 
 
 class DoorContract:
@@ -363,7 +365,10 @@ class DoorContract:
         settings.WEBHOOK_SOURCES = {
             "tried": {
                 "SOURCE": contract.path,
-                "OPTIONS": {"SECRETS": list(contract.secrets[:1]), **contract.options},
+                "OPTIONS": {
+                    contract.secrets_option: list(contract.secrets[:1]),
+                    **contract.options,
+                },
             }
         }
 

@@ -204,6 +204,14 @@ class TestOptionalSources:
         source = import_string(found[name]["SOURCE"])
         assert source.secret_variable == variable
 
+    def test_topics(self, state: Path) -> None:
+        """Of Amazon SNS, with the adapter that confirms subscriptions to them."""
+        topic = "arn:aws:sns:us-east-1:123456789012:t"
+        settings = load(state, SNS_TOPIC_ARNS=f"{topic},{topic}")
+        assert settings.WEBHOOK_SOURCES["sns"]["OPTIONS"] == {"TOPIC_ARNS": [topic]}
+        assert import_string(settings.WEBHOOK_SOURCES["sns"]["SOURCE"])
+        assert import_string(settings.OUTBOUND_ADAPTERS["sns"]["ADAPTER"])
+
 
 class TestStripe:
     def options(self, settings: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Calls that receiving events needs."""
