@@ -119,6 +119,9 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 
 WEBHOOK_MAX_BYTES = env.whole("WEBHOOK_MAX_BYTES", 1_048_576)
+# Days after which a finished event's body, and then its row, is forgotten.
+WEBHOOK_BODY_DAYS = env.whole("WEBHOOK_BODY_DAYS", 30)
+WEBHOOK_ROW_DAYS = env.whole("WEBHOOK_ROW_DAYS", 180)
 # The webhook view enforces its own cap with its own answer; Django's must not come first.
 DATA_UPLOAD_MAX_MEMORY_SIZE = max(2_621_440, WEBHOOK_MAX_BYTES + 1)
 
@@ -242,6 +245,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "webhooks-sweep": {
         "task": "webhooks.sweep_events",
         "schedule": SWEEP_SECONDS,
+        "options": _periodic_options,
+    },
+    "webhooks-prune": {
+        "task": "webhooks.prune_events",
+        "schedule": 600.0,
         "options": _periodic_options,
     },
     "api-forget-requests": {

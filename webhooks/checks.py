@@ -19,6 +19,7 @@ def register_all() -> None:
     checks.register(check_sources)
     checks.register(check_handlers)
     checks.register(check_cap)
+    checks.register(check_retention)
 
 
 def check_sources(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
@@ -79,3 +80,11 @@ def check_cap(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
     if isinstance(cap, int) and not isinstance(cap, bool) and cap >= 1:
         return []
     return [checks.Error("WEBHOOK_MAX_BYTES must be at least 1", id="webhooks.E004")]
+
+
+def check_retention(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """A body is kept for a day at least, and a row for as long as its body."""
+    if 1 <= settings.WEBHOOK_BODY_DAYS <= settings.WEBHOOK_ROW_DAYS:
+        return []
+    message = "WEBHOOK_BODY_DAYS must be at least 1 and at most WEBHOOK_ROW_DAYS"
+    return [checks.Error(message, id="webhooks.E005")]

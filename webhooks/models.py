@@ -86,6 +86,10 @@ class EventQuerySet(models.QuerySet["WebhookEvent"]):
         """Events whose worker never reported back."""
         return self.filter(status=EventStatus.PROCESSING, lease_expires_at__lte=now)
 
+    def finished(self) -> Self:
+        """Events to which nothing happens any more by itself."""
+        return self.filter(status__in=FINISHED)
+
     def failed(self) -> Self:
         return self.filter(status=EventStatus.FAILED)
 
@@ -186,6 +190,11 @@ class WebhookEvent(models.Model):
                 name="event_attention",
                 fields=("-received_at",),
                 condition=Q(status=EventStatus.FAILED),
+            ),
+            models.Index(
+                name="event_body",
+                fields=("received_at",),
+                condition=Q(status__in=sorted(FINISHED), body__isnull=False),
             ),
             models.Index(name="event_source_received", fields=("source", "-received_at")),
             models.Index(name="event_received", fields=("-received_at",)),

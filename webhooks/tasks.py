@@ -15,10 +15,14 @@ from outbound.dead_letters import DeadLetter, on_dead_letter
 from outbound.leases import periodic_lease
 from webhooks import engine
 from webhooks.announcements import process_hint
+from webhooks.pruning import BATCH, prune
 from webhooks.sweep import mark_dead_letter
 from webhooks.sweep import sweep as sweep_once
 
 logger = structlog.get_logger(__name__)
+
+PRUNE_ROUNDS = 50  # at the most, so that a worker's thread is not taken for long
+PRUNE_SECONDS = 300.0
 
 
 @shared_task(name="webhooks.process_events")
@@ -42,6 +46,15 @@ def sweep_events(**_: Any) -> None:
     with periodic_lease("webhooks.sweep_events", seconds=settings.OUTBOUND_LEASE_SECONDS) as ours:
         if ours:
             sweep_once()
+
+
+@shared_task(name="webhooks.prune_events")
+def prune_events(**_: Any) -> None:
+    """The periodic forgetting."""
+    with periodic_lease("webhooks.prune_events", seconds=PRUNE_SECONDS) as ours:
+        for _round in range(PRUNE_ROUNDS if ours else 0):
+            if max(prune(limit=BATCH).values()) < BATCH:
+                break
 
 
 @on_dead_letter("webhooks.process_events")
