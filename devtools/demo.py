@@ -53,6 +53,7 @@ WAITS = {
     "BREAKER_OPEN_SECONDS": "2",
     "BREAKER_SUCCESSES": "2",
     "BREAKER_RAMP_STEP": "0.5",
+    "CATCH_UP": "0",  # it would be a call more
 }
 
 Found = TypeVar("Found")

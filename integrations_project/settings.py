@@ -168,6 +168,8 @@ CELERY_TASK_ROUTES = {
     "outbound.sweep": {"queue": MAINTENANCE_QUEUE},
     "outbound.drain_dead_letters": {"queue": MAINTENANCE_QUEUE},
     "webhooks.sweep_events": {"queue": MAINTENANCE_QUEUE},
+    "webhooks.prune_events": {"queue": MAINTENANCE_QUEUE},
+    "webhooks.catch_up": {"queue": MAINTENANCE_QUEUE},
     "api.forget_requests": {"queue": MAINTENANCE_QUEUE},
     "webhooks.*": {"queue": "webhooks-v1"},
 }
@@ -258,6 +260,12 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": _periodic_options,
     },
 }
+if env.flag("CATCH_UP", default=True):
+    CELERY_BEAT_SCHEDULE["webhooks-catch-up"] = {
+        "task": "webhooks.catch_up",
+        "schedule": 3600.0,
+        "options": _periodic_options,
+    }
 if not EMBEDDED_BROKER:
     CELERY_BEAT_SCHEDULE["dead-letters"] = {
         "task": "outbound.drain_dead_letters",

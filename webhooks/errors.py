@@ -80,6 +80,11 @@ class NotOurs(NotYet):
     IGNORED at once, with the message as a note."""
 
 
+class CannotCatchUp(Exception):
+    """The provider's list of events cannot be read to its end now. What was read is stored, and
+    the next time goes on from there."""
+
+
 class EventRefused(ValueError):
     """The caller asked for something that cannot be done."""
 

@@ -229,3 +229,23 @@ class EventNote(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} by {self.actor or 'the application'}"
+
+
+class CatchUp(models.Model):
+    """How far a provider's list of events has been read. It begins with the newest: so `since` and
+    `after` stand for the part that is still to come while one pass is not at its end."""
+
+    source = models.CharField(primary_key=True, max_length=50)
+    seen_until = models.DateTimeField(help_text="Everything that happened before then is here.")
+    began_at = models.DateTimeField(null=True, help_text="When the pass began; empty at its end.")
+    since = models.DateTimeField(null=True)
+    after = models.CharField(max_length=255, blank=True)
+    listed = models.PositiveIntegerField(default=0, help_text="Of this pass, or of the last one.")
+    missing = models.PositiveIntegerField(default=0, help_text="Of these, never delivered.")
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "catch-up"
+
+    def __str__(self) -> str:
+        return self.source

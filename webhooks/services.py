@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,13 @@ from outbound.inserts import insert_new
 from outbound.paging import Page, Position, page_of
 from webhooks.announcements import hint_grace, process_hint
 from webhooks.envelopes import Envelope
-from webhooks.errors import BodyGone, IllegalMove, InvalidSignature, UnknownEvent
+from webhooks.errors import (
+    BodyGone,
+    DeliveryRefused,
+    IllegalMove,
+    InvalidSignature,
+    UnknownEvent,
+)
 from webhooks.models import EventNote, WebhookEvent
 from webhooks.sources import Source, enabled_source
 from webhooks.states import FINISHED, EventStatus
@@ -32,17 +38,22 @@ __all__ = [
     "list_events",
     "mark_dead_letter",
     "receive",
+    "receive_listed",
     "replay_event",
 ]
 
 
+LISTED = "listed"  # in place of a secret: we asked the provider ourselves
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What became of one delivery: the ids of its rows, whether all of them were known, and the
-    source's answer to one without events."""
+    """What became of one delivery: the ids of its rows, whether all of them were known, how many
+    were not, and the source's answer to one without events."""
 
     events: tuple[uuid.UUID, ...]
     duplicate: bool
+    new: int = field(default=0, compare=False)
     reply: str | None = None
 
 
@@ -65,6 +76,22 @@ def receive(
     for envelope in envelopes:
         sender.admit(envelope)
     return _store(sender, envelopes, body=body, headers=sender.keep(headers), label=label)
+
+
+def receive_listed(*, source: str, envelopes: Collection[Envelope]) -> Received:
+    """Store what the provider's own list says has happened, as if it had been delivered. What is
+    not for us is left out. Raises UnknownSource."""
+    sender = enabled_source(source)
+    ours = [envelope for envelope in envelopes if _is_admitted(sender, envelope)]
+    return _store(sender, ours, body=b"", headers={}, label=LISTED)
+
+
+def _is_admitted(source: Source, envelope: Envelope) -> bool:
+    try:
+        source.admit(envelope)
+    except DeliveryRefused:
+        return False
+    return True
 
 
 @transaction.atomic
@@ -111,14 +138,16 @@ def _store(
         raise InvalidSignature("this proof was used before")
     for row in new.values():
         hints.announce_on_commit(process_hint(row.pk))
-    for row in known:
+    for row in known if label != LISTED else []:
         if row.status == EventStatus.FAILED:
             fresh = rows[row.account, row.event_id]
             _rearm(row, now=now, body=fresh.body, headers=headers, matched_secret=label)
-    if known:
+    if known and label != LISTED:
         _count_deliveries({row.pk for row in known})
     return Received(
-        events=tuple(row.pk for row in [*new.values(), *known]), duplicate=bool(known) and not new
+        events=tuple(row.pk for row in [*new.values(), *known]),
+        duplicate=bool(known) and not new,
+        new=len(new),
     )
 
 

@@ -38,6 +38,9 @@ class Source:
     """The option without which nothing can be verified."""
     secret_variable: ClassVar[str] = ""
     """The environment variable that sets the secrets."""
+    lists_by: ClassVar[tuple[str, str] | None] = None
+    """The outbound adapter and its operation by which the provider lists its events, newest
+    first; None: it cannot be asked."""
     probed_by_head: ClassVar[bool] = False
     """Whether the provider tries an address with HEAD, and wants 200."""
 
@@ -72,6 +75,16 @@ class Source:
         """The text that answers a verified body in which there is no event; None: there is one.
         Raises MalformedBody."""
         return None
+
+    def list_request(self, *, since: datetime, after: str) -> dict[str, Any]:
+        """The payload that asks for a page of the events since then, behind the one called
+        `after` ('' for the first page)."""
+        raise ImproperlyConfigured(f"{type(self).__name__} has no list of events")
+
+    def read_list(self, page: Mapping[str, Any]) -> tuple[list[Envelope], str]:
+        """The events of a page, and the name of the last one when there are more behind it, else
+        ''. Raises MalformedBody."""
+        raise ImproperlyConfigured(f"{type(self).__name__} has no list of events")
 
     def status_of(self, refusal: DeliveryRefused) -> int:
         """The HTTP status of a refusal, where the provider has an own understanding of it."""

@@ -15,6 +15,8 @@ from outbound.dead_letters import DeadLetter, on_dead_letter
 from outbound.leases import periodic_lease
 from webhooks import engine
 from webhooks.announcements import process_hint
+from webhooks.catching_up import catch_up, listing_sources
+from webhooks.errors import CannotCatchUp
 from webhooks.pruning import BATCH, prune
 from webhooks.sweep import mark_dead_letter
 from webhooks.sweep import sweep as sweep_once
@@ -55,6 +57,16 @@ def prune_events(**_: Any) -> None:
         for _round in range(PRUNE_ROUNDS if ours else 0):
             if max(prune(limit=BATCH).values()) < BATCH:
                 break
+
+
+@shared_task(name="webhooks.catch_up")
+def catch_up_all(**_: Any) -> None:
+    """Ask every provider that can be asked what it has failed to deliver."""
+    for source in listing_sources():
+        try:
+            catch_up(source=source)
+        except CannotCatchUp as error:  # logged there; the next time goes on from there
+            logger.warning("catch_up_broke_off", source=source, reason=str(error))
 
 
 @on_dead_letter("webhooks.process_events")

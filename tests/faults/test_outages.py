@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ services = pytest.mark.services
 LEASE = float(SHORT_WAITS["LEASE_SECONDS"])
 SWEEP = float(SHORT_WAITS["SWEEP_SECONDS"])
 DOWN = [{"kind": "status", "status": 503}]
+# Slow to fail: every probe has begun before the first has failed.
+SILENT = [{"kind": "hang", "seconds": 1.5}]
 EPISODES, PAYMENTS = 3, 24
 
 
@@ -32,13 +35,13 @@ def opened_again(system: System, times: int) -> bool:
 
 
 def go_down_and_come_back(
-    system: System, *, episodes: int = EPISODES, latency: float = 0.3
+    system: System, *, episodes: int = EPISODES, faults: list[dict[str, Any]] = DOWN
 ) -> None:
     """The provider is down until probes have failed, then everything is delivered; repeatedly."""
-    system.provider.change_settings(latency=latency)
+    system.provider.change_settings(latency=0.3)
     for episode in range(episodes):
         before = openings(system)
-        system.provider.set_mix(rate=1.0, kinds=DOWN, method="POST")
+        system.provider.set_mix(rate=1.0, kinds=faults, method="POST")
         first = PAYMENTS * episode
         pay(system, range(first, first + PAYMENTS))
         system.wait_until(partial(opened_again, system, before + 3), what="two probes have failed")
@@ -82,9 +85,9 @@ def said(system: System, names: list[str], words: bytes) -> int:
 
 
 @services
-@pytest.mark.parametrize("probes,episodes,latency", [(1, EPISODES, 0.3), (2, 1, 1.5)])
+@pytest.mark.parametrize("probes,episodes,faults", [(1, EPISODES, DOWN), (2, 1, SILENT)])
 def test_eight_workers_and_a_provider_that_is_down(
-    system: System, probes: int, episodes: int, latency: float
+    system: System, probes: int, episodes: int, faults: list[dict[str, Any]]
 ) -> None:
     """2, 4, 6: outages; N probes each time, nothing else sent, everything delivered."""
     system.environment["BREAKER_PROBES"] = str(probes)
@@ -93,7 +96,7 @@ def test_eight_workers_and_a_provider_that_is_down(
     for name in workers:
         system.start_worker(name, concurrency=2)
     system.start_beat()
-    go_down_and_come_back(system, episodes=episodes, latency=latency)
+    go_down_and_come_back(system, episodes=episodes, faults=faults)
     check_the_circuit(system, probes=probes, threads=16, episodes=episodes)
     all_paid(system, episodes * PAYMENTS)
     opened = said(system, workers, b"circuit_opened")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
 from webhooks.envelopes import Envelope, is_name, read_json_object, read_name, read_unix_time
-from webhooks.errors import MissingSignature, WrongMode
+from webhooks.errors import MalformedBody, MissingSignature, WrongMode
 from webhooks.signatures import (
     TOLERANCE_SECONDS,
     as_bytes,
@@ -28,6 +30,7 @@ class StripeSource(Source):
     """Stripe: HMAC-SHA256 over time and body. Options: SECRETS (`whsec_…`, each used whole),
     LIVEMODE (True, False, or None where it is not known), TOLERANCE (seconds)."""
 
+    lists_by: ClassVar[tuple[str, str] | None] = ("stripe", "list_events")
     option_names: ClassVar[frozenset[str]] = frozenset({"SECRETS", "LIVEMODE", "TOLERANCE"})
     secret_variable: ClassVar[str] = "STRIPE_WEBHOOK_SECRETS"  # noqa: S105 - a variable's name
 
@@ -56,6 +59,22 @@ class StripeSource(Source):
                 account=str(account) if is_name(account) else "",
             )
         ]
+
+    def list_request(self, *, since: datetime, after: str) -> dict[str, Any]:
+        """https://docs.stripe.com/api/events/list"""
+        asked: dict[str, Any] = {"created_from": max(int(since.timestamp()), 0)}
+        return asked | ({"starting_after": after} if after else {})
+
+    def read_list(self, page: Mapping[str, Any]) -> tuple[list[Envelope], str]:
+        documents = page.get("data")
+        if not isinstance(documents, list):
+            raise MalformedBody("the page has no list of events")
+        envelopes = []
+        for document in documents:
+            body = json.dumps(document).encode()
+            envelopes += [replace(each, body=body) for each in self.parse(body, {})]
+        more = page.get("has_more") is True and envelopes
+        return envelopes, envelopes[-1].event_id if more else ""
 
     def admit(self, envelope: Envelope) -> None:
         expected, said = self.options.get("LIVEMODE"), envelope.payload.get("livemode")
