@@ -28,6 +28,7 @@ class ApiClient:
     that is no success."""
 
     def __init__(self, *, base: str, key: str) -> None:
+        self.host = base
         self._base = f"{base}/api/v1"
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy stands before loopback

@@ -6,8 +6,10 @@ var/demo. The exit status is 0 only if the provider's ledger and our rows agree.
 
 from __future__ import annotations
 
+import hmac
 import io
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, TypeVar
+
+import requests
 
 from devtools.api_client import Answer, ApiClient
 from devtools.environment import HOST, celery_command, state_folder, web_command
@@ -95,6 +99,8 @@ def demo_environment(folder: Path, *, port: int) -> dict[str, str]:
         "STATE_DIR": str(folder),
         "PUBLIC_URL": f"http://{HOST}:{port}",
         "STRIPE_SECRET_KEY": "sk_test_demo",
+        "GITHUB_WEBHOOK_SECRETS": secrets.token_hex(16),
+        "SLACK_SIGNING_SECRETS": secrets.token_hex(16),
         **WAITS,
         **local_secrets(
             state=folder,
@@ -194,6 +200,7 @@ class Scene:
         self._cut: set[Any] = set()
         self._answered = False
         self._parked = 0
+        self._others: dict[str, list[int]] = {}
 
     def play(self) -> None:
         say(f"{CALLS} calls to a provider on this machine that fails one request in five:")
@@ -216,6 +223,7 @@ class Scene:
         self._outage()
         wait_for(self._at_rest, "every call to end")
         self._sandbox.wait_for_deliveries(patience=PATIENCE_SECONDS)
+        self._others = send_to_other_sources(self._api.host)
         wait_for(self._events_ended, "every event to be handled")
 
     def _misbehave(self) -> None:
@@ -361,7 +369,10 @@ class Scene:
         done = Counter(effect.call for effect in effects if effect.outcome == "done")
         doubled = [key for key, count in Counter(e.key for e in effects).items() if count > 1]
         lost = [call for call in calls if call.status == "succeeded" and done[str(call.pk)] != 1]
-        events = list(WebhookEvent.objects.all())
+        events = list(WebhookEvent.objects.filter(source="stripe"))
+        others = Counter(
+            WebhookEvent.objects.exclude(source="stripe").values_list("source", flat=True)
+        )
         deliveries = self._sandbox.deliveries()
         delivered = [each for each in deliveries if each.outcome == "delivered"]
         requests = self._sandbox.requests()
@@ -385,6 +396,7 @@ class Scene:
             ("  of which", words(faults)),
             ("webhooks delivered", f"{len(delivered)} for {len(events)} events, out of order"),
             ("events handled", f"{handled} processed once each, {len(events) - handled} ignored"),
+            ("other sources", f"{len(others)}, {words(others)} stored; the forged refused"),
             ("refunded", f"{ours} here, {refunded} at the provider"),
             ("effects at the provider", f"{sum(done.values())} for {len(calls)} calls"),
             ("parked in the outage", f"{self._parked} calls"),
@@ -416,10 +428,52 @@ class Scene:
                 {e.event for e in delivered} == {e.event_id for e in events},
                 "an event was answered 2xx and is not stored, or the other way round",
             ),
+            (
+                others == {"github": 1, "slack": 1}
+                and set(map(tuple, self._others.values())) == {(200, 200, 401)},
+                f"the other sources stored {words(others)} and answered {self._others}",
+            ),
             (not any(e.status == EventStatus.FAILED for e in events), "an event failed"),
             (ours == refunded, f"refunded {ours} here and {refunded} at the provider"),
         ]
         return table, [line for holds, line in truths if not holds]
+
+
+def send_to_other_sources(host: str) -> dict[str, list[int]]:
+    """What GitHub and Slack are answered: to a delivery, to the same one again, to a forged one."""
+    found = {}
+    for source, variable, sign in (
+        ("github", "GITHUB_WEBHOOK_SECRETS", sign_as_github),
+        ("slack", "SLACK_SIGNING_SECRETS", sign_as_slack),
+    ):
+        right, forged = sign(os.environ[variable]), sign("of somebody else")
+        found[source] = [
+            requests.post(
+                f"{host}/webhooks/{source}", data=body, headers=headers, timeout=10
+            ).status_code
+            for body, headers in (right, right, forged)
+        ]
+    say("\nGitHub and Slack sent an event each, twice, and somebody a forged one.")
+    return found
+
+
+def sign_as_github(secret: str) -> tuple[bytes, dict[str, str]]:
+    """https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries"""
+    body = b'{"zen": "Keep it logically awesome."}'
+    digest = hmac.new(secret.encode(), body, "sha256").hexdigest()
+    return body, {
+        "X-GitHub-Event": "ping",
+        "X-GitHub-Delivery": "demo-1",
+        "X-Hub-Signature-256": f"sha256={digest}",
+    }
+
+
+def sign_as_slack(secret: str) -> tuple[bytes, dict[str, str]]:
+    """https://docs.slack.dev/authentication/verifying-requests-from-slack"""
+    body = b'{"type": "event_callback", "event_id": "Ev1", "event": {"type": "app_mention"}}'
+    now = str(int(time.time()))
+    digest = hmac.new(secret.encode(), b"v0:" + now.encode() + b":" + body, "sha256").hexdigest()
+    return body, {"X-Slack-Request-Timestamp": now, "X-Slack-Signature": f"v0={digest}"}
 
 
 def spent_while_open() -> int:
