@@ -18,9 +18,10 @@ from tests.services.environment import ROOT
 
 BENCHMARKS = {
     "breaker": "a guarded call against one without a guard",
+    "ingest": "webhooks against a view that verifies, inserts and publishes",
     "api": "the HTTP API against a bare view, and a wait against a request of one's own",
 }
-WITH_BROKER = {"api"}
+WITH_BROKER = {"api", "ingest"}
 
 
 def main(arguments: list[str]) -> int:

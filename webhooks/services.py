@@ -133,7 +133,8 @@ def _store(
     inserted = insert_new([rows[key] for key in sorted(rows)])
     new = {key: row for key, row in rows.items() if row.pk in inserted}
     others = rows.keys() - new.keys()
-    known = [row for row in _like(others, source) if (row.account, row.event_id) in others]
+    like = _like(others, source) if others else ()
+    known = [row for row in like if (row.account, row.event_id) in others]
     if len(known) < len(others):
         raise InvalidSignature("this proof was used before")
     for row in new.values():

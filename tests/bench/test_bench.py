@@ -214,7 +214,10 @@ class TestDatabases:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name, row", [("breaker", "no guard"), ("api", "POST /refunds")])
+@pytest.mark.parametrize(
+    "name, row",
+    [("breaker", "no guard"), ("api", "POST /refunds"), ("ingest", "POST /webhooks/stripe")],
+)
 def test_for_real(name: str, row: str) -> None:
     """`./dev bench NAME`, as short as it can be."""
     ended = subprocess.run(
