@@ -40,6 +40,10 @@ class KeyQuerySet(models.QuerySet["ApiKey"]):
         """Keys that open the door, if their client may come in at all."""
         return self.filter(revoked_at=None)
 
+    def open(self) -> Self:
+        """Keys that open the door."""
+        return self.live().filter(client__disabled_at=None)
+
 
 class ApiKey(models.Model):
     """A client's key; two may be live at a time, while one replaces the other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection
 from datetime import timedelta
 
@@ -29,6 +30,8 @@ MAX_RATE = 1_000_000
 LIVE_KEYS = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 USE_NOTED_EVERY = timedelta(minutes=1)
+KEPT_SECONDS = 1.0  # for so long a process goes by what it has read of a key and its client
+MOST_KEPT = 10_000
 
 
 @transaction.atomic
@@ -75,16 +78,18 @@ def end_rotation(*, name: str) -> str:
     if len(live) < LIVE_KEYS:
         raise ClientRefused(f"{name!r} has no second key")
     ApiKey.objects.filter(pk=live[0].pk).update(revoked_at=clock.now())
+    transaction.on_commit(_kept.clear)
     return live[0].prefix
 
 
 @transaction.atomic
 def disable_client(*, name: str) -> None:
-    """Let a client in no more. Raises ClientRefused."""
+    """Let a client in no more, in other processes from KEPT_SECONDS on. Raises ClientRefused."""
     client = _locked(name)
     if client.disabled_at is not None:
         raise ClientRefused(f"the client {name!r} is disabled already")
     ApiClient.objects.filter(pk=client.pk).update(disabled_at=clock.now())
+    transaction.on_commit(_kept.clear)
 
 
 def identify(text: str) -> ApiClient | None:
@@ -92,12 +97,32 @@ def identify(text: str) -> ApiClient | None:
     key = read(text)
     if key is None:
         return None
-    row = ApiKey.objects.live().select_related("client").filter(pk=key.prefix).first()
+    row = _live_key(key.prefix)
     known = key.matches(row.digest if row else mint().digest)
-    if row is None or not known or row.client.disabled_at is not None:
+    if row is None or not known:
         return None
     _note_use(row)
     return row.client
+
+
+_kept: dict[str, tuple[float, ApiKey]] = {}
+
+
+def _live_key(prefix: str) -> ApiKey | None:
+    """The key that is live, with its client that is not disabled, as they were KEPT_SECONDS ago
+    at the most. What is not known is looked up each time: a new key works at once."""
+    read_at, row = _kept.get(prefix, (0.0, None))
+    now = time.monotonic()
+    if row is not None and now - read_at < KEPT_SECONDS:
+        return row
+    row = ApiKey.objects.open().select_related("client").filter(pk=prefix).first()
+    if row is None:
+        _kept.pop(prefix, None)
+        return None
+    if len(_kept) >= MOST_KEPT:
+        _kept.clear()
+    _kept[prefix] = now, row
+    return row
 
 
 def _note_use(row: ApiKey) -> None:
@@ -107,6 +132,7 @@ def _note_use(row: ApiKey) -> None:
     if row.last_used_at is None or row.last_used_at <= before:
         unnoted = Q(last_used_at=None) | Q(last_used_at__lte=before)
         ApiKey.objects.filter(unnoted, pk=row.pk).update(last_used_at=now)
+        row.last_used_at = now
 
 
 def _add_key(client: ApiClient) -> Key:

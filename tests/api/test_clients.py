@@ -16,6 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from api import services
 from api.models import ApiClient, ApiKey
 from api.scopes import Scope
 from outbound import clock
@@ -199,6 +200,22 @@ def test_too_many_requests() -> None:
     later = clock.now() + timedelta(seconds=wait + 1)
     with clock.use(lambda: later):
         document(slow.get("/calls"), 200)
+
+
+def test_what_is_known_of_a_key(shop: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read once in a while, not with every request; what another process has changed since
+    counts when that while is over."""
+    monkeypatch.setattr(services, "KEPT_SECONDS", 3600)
+    document(shop.get("/calls"), 200)
+    with CaptureQueriesContext(connection) as queries:
+        document(shop.get("/calls"), 200)
+    assert not [q for q in queries if "api_apikey" in q["sql"]]
+    problem(Caller(f"{shop.key}x").get("/calls"), 401)
+    ApiClient.objects.update(disabled_at=clock.now())
+    monkeypatch.setattr(services, "KEPT_SECONDS", 0)
+    problem(shop.get("/calls"), 401)
+    ApiClient.objects.update(disabled_at=None)
+    document(shop.get("/calls"), 200)
 
 
 def test_the_admin_shows_no_secret(shop: Caller, client: Client) -> None:
