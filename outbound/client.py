@@ -59,12 +59,17 @@ class Exchange:
     duration: float = 0.0
 
 
+def _no_blob(digest: str) -> bytes:
+    raise KeyError(digest)
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """What an adapter knows about the call it works for.
 
     `ends` (monotonic seconds) bounds the whole attempt, however many requests it takes; None:
-    each request has `timeouts.total` of its own.
+    each request has `timeouts.total` of its own. `read_blob`: the content that a payload speaks of
+    by its digest.
     """
 
     call_id: str
@@ -74,6 +79,7 @@ class CallContext:
     timeouts: Timeouts = field(default_factory=Timeouts)
     exchange: Exchange = field(default_factory=Exchange)
     ends: float | None = None
+    read_blob: Callable[[str], bytes] = field(default=_no_blob, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from outbound import clock, gates, registry
 from outbound.adapters import Adapter, Operation, Reply
+from outbound.blobs import read_blob
 from outbound.client import CallContext, Timeouts
 from outbound.errors import (
     AdapterBug,
@@ -33,7 +34,7 @@ from outbound.errors import (
 )
 from outbound.fields import canonical_json
 from outbound.gates import DATABASE_AWAY, Passage, Refusal
-from outbound.hooks import run_settled_hooks, send_settled
+from outbound.hooks import run_postponed_hooks, run_settled_hooks, send_settled
 from outbound.models import CallAttempt, CallQuerySet, Circuit, OutboundCall
 from outbound.parking import park
 from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
@@ -126,7 +127,7 @@ def leaving_on_error(passage: Passage) -> Iterator[None]:
 
 def refuse(call: OutboundCall, refusal: Refusal) -> Delivery:
     """Park a call that may not go now."""
-    park(
+    parked = park(
         call,
         until=refusal.retry_at,
         why=refusal.error.message,
@@ -134,6 +135,8 @@ def refuse(call: OutboundCall, refusal: Refusal) -> Delivery:
         error=refusal.error,
         exact=refusal.exact,
     )
+    if parked:
+        run_postponed_hooks(call)
     decision = Decision(CallStatus(call.status), refusal.error.message, refusal.retry_at)
     return Delivery(str(call.pk), decision, refusal.error, refused=True)
 
@@ -266,6 +269,7 @@ def context_for(
         request_id=call.request_id,
         timeouts=Timeouts(policy.connect_timeout, policy.read_timeout, total),
         ends=(time.monotonic() if started is None else started) + total,
+        read_blob=read_blob,
     )
 
 
@@ -365,6 +369,8 @@ def _settle_once(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | Non
     if decision.status in SETTLED:
         claim.call.refresh_from_db()
         run_settled_hooks(claim.call, now=now)
+    elif decision.status == CallStatus.RETRYING:
+        run_postponed_hooks(claim.call)
     if isinstance(error, TransientError):
         error.hint_in = hint_in
     return Delivery(str(claim.call.pk), decision, error, hint_in)

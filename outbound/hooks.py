@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from outbound.models import OutboundCall
 from outbound.redaction import sanitise
-from outbound.settlement import settled_hooks
+from outbound.settlement import postponed_hooks, settled_hooks
 from outbound.signals import call_settled
 
 logger = structlog.get_logger(__name__)
@@ -46,6 +46,23 @@ def run_settled_hooks(call: OutboundCall, *, now: datetime) -> bool:
             return passed
     OutboundCall.objects.filter(pk=call.pk).update(**changes)
     return passed
+
+
+def run_postponed_hooks(call: OutboundCall) -> None:
+    """Tell the tenant that a call has to wait. What fails is logged, and undoes nothing but itself:
+    the call goes on as it would have."""
+    hooks = postponed_hooks(call.adapter, call.operation)
+    if not hooks:
+        return
+    call.refresh_from_db()
+    try:
+        with transaction.atomic():
+            for hook in hooks:
+                hook(call)
+    except Exception as error:
+        if connection.needs_rollback:  # not the hook: the savepoint is gone with the connection
+            raise
+        logger.exception("postponed_hook_failed", call_id=str(call.pk), error=type(error).__name__)
 
 
 def send_settled(call: OutboundCall) -> None:

@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from outbound.errors import IllegalMove
-from outbound.fields import EncryptedJSONField
+from outbound.fields import EncryptedBinaryField, EncryptedJSONField
 from outbound.ids import uuid7
 from outbound.states import (
     MOVES,
@@ -319,6 +319,22 @@ class CallAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.call_id}"
+
+
+class Blob(models.Model):
+    """Something large that payloads speak of by its digest."""
+
+    digest = models.CharField(primary_key=True, max_length=64, help_text="SHA-256, in hex.")
+    content = EncryptedBinaryField()
+    size = models.PositiveIntegerField(help_text="In bytes.")
+    created_at = models.DateTimeField()
+    keep_until = models.DateTimeField(help_text="Forgotten some time after this.")
+
+    class Meta:
+        indexes = (models.Index(name="blob_keep_until", fields=("keep_until",)),)
+
+    def __str__(self) -> str:
+        return self.digest[:12]
 
 
 class CircuitQuerySet(models.QuerySet["Circuit"]):

@@ -19,6 +19,7 @@ Decorator = Callable[[Hook], Hook]
 
 _settled: dict[tuple[str, str], list[Hook]] = defaultdict(list)
 _revived: dict[tuple[str, str], list[Hook]] = defaultdict(list)
+_postponed: dict[tuple[str, str], list[Hook]] = defaultdict(list)
 
 
 def on_settled(adapter: str, operation: str) -> Decorator:
@@ -31,6 +32,18 @@ def on_revived(adapter: str, operation: str) -> Decorator:
     """Run a function in the transaction that retries a failed call, after the row has moved.
     It may raise RetryRefused to forbid that."""
     return _into(_revived[adapter, operation])
+
+
+def on_postponed(adapter: str, operation: str) -> Decorator:
+    """Run a function when a call that was to go now has to wait: parked by its circuit or by a
+    limit, or to be tried again; `call.error_kind` and `call.error_code` tell why. It may stop the
+    call (`outbound.services.cancel_call`) and ask somebody else. It is not run again when it fails:
+    who must not miss one looks at the rows from time to time."""
+    return _into(_postponed[adapter, operation])
+
+
+def postponed_hooks(adapter: str, operation: str) -> list[Hook]:
+    return _postponed.get((adapter, operation), [])
 
 
 def settled_hooks(adapter: str, operation: str) -> list[Hook]:

@@ -74,11 +74,15 @@ def announced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Hint]
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Register settlement hooks of an operation of `scripted` for the length of a test."""
 
-    def register(operation: str, *, settled: Any = None, revived: Any = None) -> None:
+    def register(
+        operation: str, *, settled: Any = None, revived: Any = None, postponed: Any = None
+    ) -> None:
         if settled is not None:
             monkeypatch.setitem(settlement._settled, ("scripted", operation), [settled])
         if revived is not None:
             monkeypatch.setitem(settlement._revived, ("scripted", operation), [revived])
+        if postponed is not None:
+            monkeypatch.setitem(settlement._postponed, ("scripted", operation), [postponed])
 
     return register
 

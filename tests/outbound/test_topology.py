@@ -16,7 +16,7 @@ from tests.integrations_project.programs import MANAGE, run
 from tests.outbound.messages import app_on, take
 from tests.services.broker import Broker
 
-QUEUES = ("payments-v1", "webhooks-v1", "maintenance-v1")
+QUEUES = ("payments-v1", "notifications-v1", "webhooks-v1", "maintenance-v1")
 SETUP = (*MANAGE, "setup_broker")
 
 
