@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "integrations_project",
     "api",
     "payments",
+    "notifications",
     "webhooks",
     "outbound",
     "django.contrib.admin",
@@ -156,7 +157,7 @@ CELERY_BROKER_HEARTBEAT = 30
 
 MAINTENANCE_QUEUE = "maintenance-v1"
 CELERY_TASK_QUEUES = queues(
-    ("payments-v1", "webhooks-v1", MAINTENANCE_QUEUE), in_memory=EMBEDDED_BROKER
+    ("payments-v1", "notifications-v1", "webhooks-v1", MAINTENANCE_QUEUE), in_memory=EMBEDDED_BROKER
 )
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = MAINTENANCE_QUEUE
