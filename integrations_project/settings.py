@@ -171,6 +171,7 @@ CELERY_TASK_ROUTES = {
     "webhooks.sweep_events": {"queue": MAINTENANCE_QUEUE},
     "webhooks.prune_events": {"queue": MAINTENANCE_QUEUE},
     "webhooks.catch_up": {"queue": MAINTENANCE_QUEUE},
+    "webhooks.go_on_replaying": {"queue": MAINTENANCE_QUEUE},
     "api.forget_requests": {"queue": MAINTENANCE_QUEUE},
     "webhooks.*": {"queue": "webhooks-v1"},
 }

@@ -10,7 +10,6 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from outbound.admin_pages import (
-    ReadOnlyAdmin,
     ReadOnlyInline,
     RowAction,
     as_uuid,
@@ -20,9 +19,12 @@ from outbound.admin_pages import (
 )
 from outbound.redaction import visible
 from webhooks import services
+from webhooks.admin_replays import ReplayAdmin, ReplaysMatching
 from webhooks.errors import EventRefused
 from webhooks.models import EventNote, WebhookEvent
 from webhooks.states import FINISHED
+
+__all__ = ["ReplayAdmin", "WebhookEventAdmin"]  # found here by the admin site
 
 SHOWN_FIELDS = frozenset(
     {
@@ -46,7 +48,7 @@ class NoteInline(ReadOnlyInline):
 
 
 @admin.register(WebhookEvent)
-class WebhookEventAdmin(ReadOnlyAdmin):
+class WebhookEventAdmin(ReplaysMatching):
     list_display = (
         "received",
         "event_type",
@@ -58,7 +60,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         "event_id",
     )
     list_display_links = ("received", "event_type", "event_id")
-    list_filter = ("status", "source", "event_type")
+    list_filter = ("status", "source", "event_type", "received_at")
     search_fields = ("event_id",)
     search_help_text = "The provider's event id, or ours, whole"
     inlines = (NoteInline,)

@@ -12,8 +12,9 @@ class WebhooksConfig(AppConfig):
 
     def ready(self) -> None:
         from outbound import dispatcher
-        from webhooks import checks, sweep
+        from webhooks import checks, replaying, sweep
 
         checks.register_all()
         dispatcher.register_backlog(sweep)
+        dispatcher.register_backlog(replaying)
         autodiscover_modules("webhook_handlers")

@@ -99,3 +99,15 @@ class IllegalMove(EventRefused):
 
 class BodyGone(EventRefused):
     """The body is past its retention, so that nothing is left to replay."""
+
+
+class ReasonRequired(EventRefused):
+    """It is kept with what was done, so somebody has to say why."""
+
+
+class WrongFilter(EventRefused):
+    """It says nothing, or something that holds for no event."""
+
+
+class UnknownReplay(EventRefused):
+    """There is no replay of that id, or none that is under way."""

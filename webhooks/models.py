@@ -1,4 +1,4 @@
-"""The rows: an event, and what people did to it."""
+"""The rows: an event, and what people did to it; a replay of many; how far a list was read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from django.db.models import Q
 from outbound.fields import EncryptedBinaryField
 from outbound.ids import uuid7
 from webhooks.errors import IllegalMove
-from webhooks.states import FINISHED, MOVES, WAITING, EventStatus, sources_of
+from webhooks.states import (
+    FINISHED,
+    MOVES,
+    REPLAY_MOVES,
+    UNDER_WAY,
+    WAITING,
+    EventStatus,
+    ReplayStatus,
+    sources_of,
+)
 
 
 class EventQuerySet(models.QuerySet["WebhookEvent"]):
@@ -249,3 +258,90 @@ class CatchUp(models.Model):
 
     def __str__(self) -> str:
         return self.source
+
+
+class ReplayQuerySet(models.QuerySet["Replay"]):
+    """Words for sets of replays, and the only way to change a status."""
+
+    def move_to(self, status: ReplayStatus, *, now: datetime, **changes: Any) -> int:
+        """Move those that may get there. Returns how many moved: 0 means that someone else won."""
+        sources = [source for source, targets in REPLAY_MOVES.items() if status in targets]
+        return self.filter(status__in=sources).update(status=status, updated_at=now, **changes)
+
+    def with_id(self, value: object) -> Self:
+        """The replay of that id; none when there is none, or when it is no id at all."""
+        try:
+            return self.filter(pk=uuid.UUID(str(value)))
+        except ValueError:
+            return self.none()
+
+    def under_way(self) -> Self:
+        return self.filter(status__in=UNDER_WAY)
+
+    def ready(self, now: datetime) -> Self:
+        """Those whose pace allows another step, and that nobody is at, or whose worker is lost."""
+        free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=now)
+        return self.under_way().filter(free, due_at__lte=now)
+
+    def unannounced(self, now: datetime) -> Self:
+        """Those that could go on and that no message speaks of any more."""
+        return self.ready(now).filter(hint_at__lte=now).order_by("hint_at", "pk")
+
+    def leased(self, token: object) -> Self:
+        """The replay that goes on under this lease, if it still does."""
+        return self.filter(status=ReplayStatus.RUNNING, lease_token=token)
+
+
+class Replay(models.Model):
+    """Many events handed to their handlers once more: all that a filter finds, in the order of
+    their rows, and none twice, however often it is broken off."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    source = models.CharField(max_length=50, blank=True)
+    event_type = models.CharField(max_length=255, blank=True)
+    event_status = models.CharField(max_length=20, choices=EventStatus.choices, blank=True)
+    since = models.DateTimeField(null=True, help_text="Received then or later.")
+    until = models.DateTimeField(
+        help_text="Received before then; what comes after the replay began is not part of it."
+    )
+    event_ids = models.JSONField(default=list, help_text="The only events; empty: all others too.")
+
+    total = models.PositiveIntegerField(help_text="Events found when it was asked for.")
+    done = models.PositiveIntegerField(default=0, help_text="Events handed to their handlers.")
+    skipped = models.PositiveIntegerField(
+        default=0, help_text="Without a body, or not finished, or changed since they were counted."
+    )
+    reached = models.UUIDField(null=True, help_text="The last row that was looked at.")
+    pace = models.PositiveIntegerField(help_text="Events a second, at the most.")
+    status = models.CharField(
+        max_length=20, choices=ReplayStatus.choices, default=ReplayStatus.PENDING
+    )
+    due_at = models.DateTimeField(help_text="When the pace allows the next step.")
+    hint_at = models.DateTimeField(help_text="When it is announced again if nobody took it.")
+    lease_token = models.UUIDField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    created_by = models.CharField(max_length=150, blank=True)
+    reason = models.CharField(max_length=500)
+    cancelled_by = models.CharField(max_length=150, blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    objects = ReplayQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at",)
+        permissions = (("cancel_replay", "Can cancel a replay"),)
+        constraints = (
+            models.CheckConstraint(
+                name="replay_status_known", condition=Q(status__in=ReplayStatus.values)
+            ),
+        )
+        indexes = (
+            models.Index(
+                name="replay_due", fields=("hint_at",), condition=Q(status__in=sorted(UNDER_WAY))
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"replay of {self.total} events"

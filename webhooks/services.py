@@ -25,21 +25,29 @@ from webhooks.errors import (
     InvalidSignature,
     UnknownEvent,
 )
-from webhooks.models import EventNote, WebhookEvent
+from webhooks.filters import EventFilter
+from webhooks.models import EventNote, Replay, WebhookEvent
+from webhooks.replaying import ReplayCount, cancel_replay, count_replay, start_replay
 from webhooks.sources import Source, enabled_source
 from webhooks.states import FINISHED, EventStatus
 from webhooks.sweep import mark_dead_letter
 
 __all__ = [
+    "EventFilter",
     "EventNote",
     "Received",
+    "Replay",
+    "ReplayCount",
     "WebhookEvent",
+    "cancel_replay",
+    "count_replay",
     "find_event",
     "list_events",
     "mark_dead_letter",
     "receive",
     "receive_listed",
     "replay_event",
+    "start_replay",
 ]
 
 

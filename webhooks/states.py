@@ -1,4 +1,4 @@
-"""The states of an event and the moves between them. There are no others."""
+"""The states of an event and of a replay, and the moves between them. There are no others."""
 
 from __future__ import annotations
 
@@ -34,3 +34,24 @@ FINISHED = frozenset({S.PROCESSED, S.IGNORED, S.FAILED})
 def sources_of(target: EventStatus) -> frozenset[EventStatus]:
     """The statuses from which `target` may be reached."""
     return frozenset(source for source, targets in MOVES.items() if target in targets)
+
+
+class ReplayStatus(TextChoices):
+    """Where a replay of many events stands."""
+
+    PENDING = "pending", "Pending"  # nobody has begun
+    RUNNING = "running", "Running"  # some of it is done, or may be
+    FINISHED = "finished", "Finished"  # the last event was reached
+    CANCELLED = "cancelled", "Cancelled"  # a person stopped it; what was done stays done
+
+
+R = ReplayStatus
+
+REPLAY_MOVES: dict[ReplayStatus, frozenset[ReplayStatus]] = {
+    R.PENDING: frozenset({R.RUNNING, R.CANCELLED}),
+    R.RUNNING: frozenset({R.RUNNING, R.FINISHED, R.CANCELLED}),
+    R.FINISHED: frozenset(),
+    R.CANCELLED: frozenset(),
+}
+
+UNDER_WAY = frozenset({R.PENDING, R.RUNNING})

@@ -10,19 +10,21 @@ import structlog
 from celery import shared_task
 from django.conf import settings
 
-from outbound import hints
+from outbound import clock, hints
 from outbound.dead_letters import DeadLetter, on_dead_letter
 from outbound.leases import periodic_lease
-from webhooks import engine
-from webhooks.announcements import process_hint
+from webhooks import engine, replaying
+from webhooks.announcements import process_hint, replay_hint
 from webhooks.catching_up import catch_up, listing_sources
 from webhooks.errors import CannotCatchUp
 from webhooks.pruning import BATCH, prune
+from webhooks.states import UNDER_WAY
 from webhooks.sweep import mark_dead_letter
 from webhooks.sweep import sweep as sweep_once
 
 logger = structlog.get_logger(__name__)
 
+REPLAYS = 100  # announced by one sweep at the most
 PRUNE_ROUNDS = 50  # at the most, so that a worker's thread is not taken for long
 PRUNE_SECONDS = 300.0
 
@@ -47,7 +49,17 @@ def sweep_events(**_: Any) -> None:
     """The periodic repair."""
     with periodic_lease("webhooks.sweep_events", seconds=settings.OUTBOUND_LEASE_SECONDS) as ours:
         if ours:
+            replaying.sweep(limit=REPLAYS)
             sweep_once()
+
+
+@shared_task(name="webhooks.go_on_replaying")
+def go_on_replaying(*, replay_id: str, **_: Any) -> None:
+    """Take one step of a replay, and have the next one taken when its pace allows it."""
+    row = replaying.step(replay_id=replay_id)
+    if row is not None and row.status in UNDER_WAY:
+        wait = math.ceil((row.due_at - clock.now()).total_seconds())
+        hints.announce(replay_hint(row.pk, countdown=wait if wait > 0 else None))
 
 
 @shared_task(name="webhooks.prune_events")

@@ -120,6 +120,7 @@ class TestSweep:
             "events  leases expired     0 were handled",
             "events  announced          0 were handled",
             "keys    expired            0 were handled",
+            "replays announced          0 were handled",
         ]
         assert reread(overdue[0]).status == S.RETRYING
         assert len(announced) == 3
@@ -144,6 +145,7 @@ class TestSweep:
             "events  leases expired     0 would be handled",
             "events  announced          0 would be handled",
             "keys    expired            0 would be handled",
+            "replays announced          0 would be handled",
         ]
         assert list(OutboundCall.objects.order_by("pk").values()) == before
         assert announced == []

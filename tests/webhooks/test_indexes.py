@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from outbound.ids import uuid7
+from webhooks.filters import EventFilter
 from webhooks.models import WebhookEvent
 from webhooks.states import EventStatus
 
@@ -40,6 +42,19 @@ QUERIES: dict[str, tuple[Query, str]] = {
             source="stripe", account__in={""}, event_id__in={"evt_77"}
         ),
         "event_once",
+    ),
+    "a replay's next events": (
+        lambda: (
+            EventFilter(source="stripe", status="processed", until=NOW)
+            .events()
+            .filter(pk__gt=uuid.UUID(int=0))
+            .order_by("pk")[:100]
+        ),
+        "webhooks_webhookevent_pkey",
+    ),
+    "a replay of what failed": (
+        lambda: EventFilter(status="failed", until=NOW).events().order_by("pk")[:100],
+        "Index",  # whichever: it holds hardly a row
     ),
 }
 

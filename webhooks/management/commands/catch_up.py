@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -11,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from outbound.redaction import sanitise
 from webhooks.catching_up import catch_up, listing_sources
 from webhooks.errors import CannotCatchUp, UnknownSource
+from webhooks.management.times import TIME, read_time
 
 
 class Command(BaseCommand):
@@ -21,13 +21,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("source", help="a source whose provider has such a list: stripe")
-        parser.add_argument(
-            "--since", metavar="TIME", help="ISO 8601, such as 2026-11-24T08:00:00Z; UTC if unsaid"
-        )
+        parser.add_argument("--since", metavar="TIME", help=TIME)
 
     def handle(self, *args: Any, **options: Any) -> None:
         source = options["source"]
-        since = _read_time(options["since"]) if options["since"] else None
+        since = read_time(options["since"], option="--since")
         try:
             caught = catch_up(source=source, since=since)
         except UnknownSource:
@@ -41,11 +39,3 @@ class Command(BaseCommand):
             f"{source}: {caught.listed} events listed since {caught.since:%Y-%m-%d %H:%M:%S} UTC, "
             f"{caught.missing} were missing"
         )
-
-
-def _read_time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise CommandError(f"--since {text[:40]!r} is no time in ISO 8601") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
