@@ -19,6 +19,7 @@ COPY manage.py gunicorn.conf.py ./
 COPY outbound outbound
 COPY webhooks webhooks
 COPY payments payments
+COPY notifications notifications
 COPY api api
 COPY integrations_project integrations_project
 # The root file system is read-only later: compile now.

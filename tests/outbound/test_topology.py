@@ -118,7 +118,7 @@ class TestSetupBroker:
             SETUP, state=tmp_path, caller=os.environ, CELERY_BROKER_URL=rabbitmq.url, EMBEDDED=None
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout == "declared 9 exchanges and queues\n"
+        assert done.stdout == "declared 11 exchanges and queues\n"
         assert rabbitmq.queue_length("payments-v1.dlq") == 0
 
     def test_another_kind_of_queue_is_a_failure(self, rabbitmq: Broker, tmp_path: Path) -> None:
