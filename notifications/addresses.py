@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from django.core.exceptions import ValidationError
@@ -10,6 +11,7 @@ from django.core.validators import validate_email
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 LOCAL_CHARACTERS = 64  # https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.1
 ADDRESS_CHARACTERS = 254
+KEY_CHARACTERS = 255
 
 
 def email_address(text: str) -> str:
@@ -39,6 +41,11 @@ def phone_number(text: str) -> str:
     return text
 
 
-def suppression_key(address: str) -> str:
-    """What suppressed addresses are compared by. Mailboxes differ in case only in theory."""
-    return address.lower() if "@" in address else address
+def address_key_of(address: str) -> str:
+    """What addresses are looked up and compared by. Mailboxes differ in case only in theory, and
+    the token of a device may be longer than what can be indexed."""
+    if "@" in address:
+        return address.lower()
+    if len(address) <= KEY_CHARACTERS:
+        return address
+    return hashlib.sha256(address.encode()).hexdigest()
