@@ -383,7 +383,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         seconds = min(bounds.open_seconds * 2 ** min(circuit.openings, 40), bounds.open_seconds_max)
         seconds *= random.uniform(1, 1 + bounds.jitter)
         with transaction.atomic():
-            now = clock.now()  # inside: a claim that is first by the clock has seen it closed
+            now = clock.fresh()  # inside: a claim that is first by the clock has seen it closed
             done = change(
                 circuit,
                 CircuitState.OPEN,

@@ -155,7 +155,7 @@ def hiding_text(call: OutboundCall) -> Iterator[None]:
 
 def gate(call_id: str | uuid.UUID) -> Plan | None:
     """Is it due, and can it be sent from here? None when not; then it is parked."""
-    ready = OutboundCall.objects.ready(clock.now()).filter(pk=call_id)
+    ready = OutboundCall.objects.ready(clock.latest()).filter(pk=call_id)
     try:
         call = ready.first()
         if call is None:
@@ -195,12 +195,12 @@ def claim_call(
     token, lease = uuid.uuid4(), timedelta(seconds=settings.OUTBOUND_LEASE_SECONDS)
     claimed_at = time.monotonic()
     with transaction.atomic():
-        now = clock.now()
+        now = clock.fresh()  # the lease has to hold against every other process
         lifetime = plan.operation.key_lifetime
         key_expires_at = Value(now + lifetime if lifetime else None, DateTimeField())
         claimed = (
             _may_be_taken(call_id, probe=probe)
-            .ready(now)
+            .ready(clock.latest())
             .move_to(
                 CallStatus.RUNNING,
                 now=now,

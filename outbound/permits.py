@@ -18,7 +18,7 @@ from outbound.models import Permit
 
 def take_permit(name: str, *, slots: int, seconds: float) -> uuid.UUID | None:
     """Hold one of the places of `name` for at most `seconds`; None when all are held."""
-    now, token = clock.now(), uuid.uuid4()
+    now, token = clock.fresh(), uuid.uuid4()
     expires_at = now + timedelta(seconds=seconds)
     free = Permit.objects.filter(Q(token=None) | Q(expires_at__lte=now), name=name)
     for slot in _free_slots(name, slots, now):

@@ -80,7 +80,7 @@ def claim_event(event_id: uuid.UUID) -> Claim | None:
     """Take the event and count the try, in a transaction of its own so that a crash leaves a
     trace. None when a duplicate or stale hint came here and there is nothing to take, or when
     another event of its object is being handled."""
-    token, now = uuid.uuid4(), clock.now()
+    token, now = uuid.uuid4(), clock.latest()
     wanted = WebhookEvent.objects.filter(pk=event_id).ready(now)
     try:
         with transaction.atomic():
@@ -99,7 +99,7 @@ def claim_event(event_id: uuid.UUID) -> Claim | None:
 
 def announce_next(row: WebhookEvent) -> None:
     """The event has left its handlers: the oldest of those that it kept out may come."""
-    now = clock.now()
+    now = clock.latest()
     waiting = WebhookEvent.objects.ready(now).beside(row).order_by("received_at", "pk")
     following = waiting.values_list("pk", flat=True).first()
     if following is None:
