@@ -8,11 +8,9 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from outbound.request_ids import bind_request_id, usable
+from outbound.request_ids import REQUEST_ID_HEADER, bind_request_id, usable
 
 Responder = Callable[[HttpRequest], HttpResponse]
-
-REQUEST_ID_HEADER = "X-Request-ID"
 
 # Nothing from elsewhere, nothing inline. https://developer.mozilla.org/docs/Web/HTTP/CSP
 CONTENT_SECURITY_POLICY = (

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -29,6 +29,7 @@ from outbound.errors import (
     RateLimited,
     TransientError,
 )
+from outbound.request_ids import REQUEST_ID_HEADER, usable
 from outbound.transport import DeadlineAdapter, Transfer, transferring
 
 MAX_REPLY_BYTES = 1024 * 1024
@@ -141,7 +142,7 @@ class HttpClient:
         transfer = Transfer(ends=ends if context.ends is None else min(ends, context.ends))
         try:
             with transferring(transfer):
-                response = self._send(request, context.timeouts, transfer)
+                response = self._send(_traced(request, context), context.timeouts, transfer)
         except (requests.RequestException, OSError) as error:
             self._connections().close()
             raise self._transport_error(error, transfer, context.timeouts) from error
@@ -217,6 +218,14 @@ def _describe(error: Exception, transfer: Transfer, timeouts: Timeouts) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "the TLS connection failed"
     return "the connection was lost" if transfer.sent else "no connection"
+
+
+def _traced(request: Request, context: CallContext) -> Request:
+    """With the id of the request that caused it. An id that no header can hold stays here."""
+    if not usable(context.request_id):
+        return request
+    headers = {REQUEST_ID_HEADER: context.request_id, **request.headers}
+    return replace(request, headers=headers)
 
 
 def _without_query(url: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+REQUEST_ID_HEADER = "X-Request-ID"
 LONGEST = 128
 
 _current: ContextVar[str] = ContextVar("request_id", default="")

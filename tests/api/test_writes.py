@@ -19,6 +19,7 @@ from outbound.states import CallStatus
 from payments.models import Customer, Payment, Refund
 from sandbox.control import Sandbox
 from tests.api.conftest import PAYMENT, Caller, caller, document, pointers, problem
+from tests.outbound import wire
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -402,11 +403,20 @@ def test_cancelled_by_somebody_while_waiting(shop: Caller, monkeypatch: pytest.M
     assert call["finished_at"]
 
 
-def test_the_request_id_goes_all_the_way(shop: Caller, sandbox: Sandbox) -> None:
-    """From the caller to the row, and back."""
-    answer = shop.write("/payment-intents", PAYMENT, prefer="wait=9", x_request_id="trace-1")
-    assert answer["X-Request-ID"] == "trace-1"
-    assert OutboundCall.objects.get().request_id == "trace-1"
+def test_the_request_id_goes_all_the_way(shop: Caller, settings: Settings) -> None:
+    """From the caller to the row, to the provider, and back; one of ours where none was given."""
+    entry = settings.OUTBOUND_ADAPTERS["stripe"]
+    made = wire.answers(wire.reply(b'{"id": "pi_1", "object": "payment_intent"}'))
+    with wire.peer(made) as peer:
+        options = {**entry["OPTIONS"], "API_BASE": peer.url}
+        settings.OUTBOUND_ADAPTERS = {"stripe": {**entry, "OPTIONS": options}}
+        given = shop.write("/payment-intents", PAYMENT, prefer="wait=9", x_request_id="trace-1")
+        ours = shop.write("/payment-intents", PAYMENT, prefer="wait=9")
+    assert given["X-Request-ID"] == "trace-1"
+    for answer, sent in zip((given, ours), peer.requests, strict=True):
+        call = OutboundCall.objects.get(pk=document(answer, 201)["id"])
+        assert call.request_id == answer["X-Request-ID"]
+        assert f"X-Request-ID: {call.request_id}\r\n".encode() in sent
 
 
 def test_the_database_goes_away_after_the_call(

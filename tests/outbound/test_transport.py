@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +307,7 @@ def test_hostile_answers(client: HttpClient, response: bytes) -> None:
 
 
 class TestRequests:
-    """What leaves is what the adapter asked for, and nothing else."""
+    """What leaves is what the adapter asked for, and the id of the request that caused it."""
 
     def test_request_on_the_wire(self, client: HttpClient) -> None:
         """Method, path, query, headers and body arrive as given."""
@@ -328,6 +329,21 @@ class TestRequests:
             "content-length": "4",
             "idempotency-key": "k",
         }
+
+    @pytest.mark.parametrize(
+        "request_id, sent",
+        [("trace-7", b"trace-7"), ("", None), ("a\r\nb: c", None), ("ünd", None)],
+    )
+    def test_the_request_id_goes_along(
+        self, client: HttpClient, request_id: str, sent: bytes | None
+    ) -> None:
+        """So that the provider's logs and ours can be laid side by side. What is no id of a header
+        is left out."""
+        with wire.peer(wire.answers(wire.reply())) as peer:
+            client.send(Request("POST", peer.url), replace(context(), request_id=request_id))
+            lines = peer.requests[0].split(b"\r\n")
+        found = [line[14:] for line in lines if line.lower().startswith(b"x-request-id: ")]
+        assert found == ([sent] if sent else [])
 
     def test_answer(self, client: HttpClient) -> None:
         """Any status is a Response, headers are found in any case, and the context remembers."""
