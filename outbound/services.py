@@ -262,6 +262,7 @@ def perform_read(
     wait: float = 15.0,
     reference: str = "",
     account: str = "",
+    created_by: str = "",
 ) -> OutboundCall:
     """Make a reading call inline, with the operation's short policy, and return it SUCCEEDED.
 
@@ -280,6 +281,7 @@ def perform_read(
         payload=payload,
         reference=reference,
         account=account,
+        created_by=created_by,
         inline=True,
     )
     error: DeliveryError | None = None

@@ -191,7 +191,9 @@ def _store_payment(*, payload: dict[str, Any], reference: str, **options: Any) -
     )
 
 
-def retrieve_payment(*, payment: Payment | str, wait: float = 15.0) -> dict[str, Any]:
+def retrieve_payment(
+    *, payment: Payment | str, wait: float = 15.0, created_by: str = ""
+) -> dict[str, Any]:
     """The provider's payment intent as it stands now, read within `wait` seconds.
 
     payment: a row of ours, or the provider's id. Our row, if there is one, learns from it. Must
@@ -206,6 +208,7 @@ def retrieve_payment(*, payment: Payment | str, wait: float = 15.0) -> dict[str,
         payload={"payment_intent": _intent_id(payment)},
         wait=wait,
         reference=payment.reference if isinstance(payment, Payment) else "",
+        created_by=created_by,
     )
     document: dict[str, Any] = call.result
     with transaction.atomic():

@@ -99,7 +99,9 @@ def get_payment_intent(request: HttpRequest, payment_intent: str) -> HttpRespons
             detail = "as many requests as may are waiting for a provider"
             raise come_again(detail, code="busy", after=1)
         try:
-            found = services.retrieve_payment(payment=payment_intent, wait=READ_SECONDS)
+            found = services.retrieve_payment(
+                payment=payment_intent, wait=READ_SECONDS, created_by=author(client_of(request))
+            )
         except InvalidPayload:  # it has not the form of an id
             raise Problem(404, "there is no such payment intent", code="not_found") from None
     return HttpResponse(json_of(found), content_type="application/json")
