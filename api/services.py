@@ -144,7 +144,8 @@ def _add_key(client: ApiClient) -> Key:
 
 
 def _locked(name: str) -> ApiClient:
-    client = ApiClient.objects.select_for_update().filter(name=name).first()
+    rows = ApiClient.objects.select_for_update().filter(name=name)
+    client = rows.first() if NAME.fullmatch(name) else None  # what is no name no database may see
     if client is None:
         raise ClientRefused(f"there is no client {name[:100]!r}")
     return client

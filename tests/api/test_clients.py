@@ -52,16 +52,24 @@ def test_only_a_hash_is_stored() -> None:
     "arguments",
     [
         ["create_api_client", "shop"],
+        ["create_api_client", ""],
         ["create_api_client", "a b"],
+        ["create_api_client", "shop-2\n"],
         ["create_api_client", "x" * 101],
+        ["create_api_client", "\udcff"],
+        ["create_api_client", "other", "--scope", "\udcff"],
         ["create_api_client", "other", "--scope", "everything"],
         ["create_api_client", "other", "--rate", "0"],
         ["create_api_client", "other", "--rate", "99999999999"],
         ["rotate_api_client", "nobody"],
+        ["rotate_api_client", "\udcff"],
+        ["rotate_api_client", "a\nb"],
         ["rotate_api_client", "shop", "--end"],
+        ["rotate_api_client", "nobody", "--end"],
         ["disable_api_client", "nobody"],
+        ["disable_api_client", "\udcff"],
     ],
-    ids=" ".join,
+    ids=ascii,
 )
 def test_commands_say_what_is_wrong(arguments: list[str]) -> None:
     """One line, and nothing is changed."""
@@ -69,6 +77,7 @@ def test_commands_say_what_is_wrong(arguments: list[str]) -> None:
     with pytest.raises(CommandError) as caught:
         run(*arguments)
     assert "\n" not in str(caught.value)
+    str(caught.value).encode()  # it can be printed
     assert (ApiClient.objects.count(), ApiKey.objects.count()) == (1, 1)
 
 
