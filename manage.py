@@ -10,9 +10,9 @@ import sys
 def main() -> None:
     """Run one management command with this tree's settings."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "integrations_project.settings")
-    from django.core.management import execute_from_command_line
+    from integrations_project.startup import run_command
 
-    execute_from_command_line(sys.argv)
+    run_command(sys.argv)
 
 
 if __name__ == "__main__":

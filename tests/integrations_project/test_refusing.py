@@ -100,3 +100,24 @@ def test_debug_needs_only_its_keys(tmp_path: Path) -> None:
         DATABASE_URL=None,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "address, words",
+    [(None, "no such table"), ("postgres://user:hunter22@127.0.0.1:9/none", "connection")],
+)
+def test_a_database_that_cannot_be_used(tmp_path: Path, address: str | None, words: str) -> None:
+    """A command says so in one line of its own, and fails; with --traceback it says where."""
+    command = (*MANAGE, "list_api_clients")
+    change = {} if address is None else {"DATABASE_URL": address}
+    done = run(command, state=tmp_path, caller=os.environ, **change)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("holdfast: the database cannot be used: ")
+    assert words in last
+    assert "Traceback" not in done.stderr
+    assert "hunter22" not in done.stderr + done.stdout
+    if address is None:
+        told = run((*command, "--traceback"), state=tmp_path, caller=os.environ)
+        assert "Traceback" in told.stderr
