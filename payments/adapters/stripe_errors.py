@@ -132,7 +132,7 @@ def _by_status(refusal: Refusal) -> DeliveryError:
     if status in (401, 403):
         return refusal.permanent(OURS, conclusive=False)
     if status < 400 or not refusal.sort:  # not Stripe's word: says nothing about the call
-        return refusal.permanent(502, conclusive=False)
+        return refusal.permanent(502 if refusal.reads else OURS, conclusive=False)
     if refusal.sort == "idempotency_error":
         return refusal.permanent(OURS, conclusive=False)
     if refusal.sort in ("card_error", "invalid_request_error"):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from pytest_django import Settings
 
 from outbound.models import CallAttempt, OutboundCall
 from tests.api.conftest import Caller, caller, document, problem
+from tests.api.wired import provider
 from tests.outbound import wire
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,25 +24,12 @@ NOBODY = wire.reply(
 )
 
 
-@contextmanager
-def provider(settings: Settings, *behaviours: wire.Behaviour) -> Iterator[wire.Peer]:
-    """A peer in the provider's place, and no patience."""
-    entry = settings.OUTBOUND_ADAPTERS["stripe"]
-    with wire.peer(*behaviours) as peer:
-        settings.OUTBOUND_ADAPTERS = {
-            "stripe": {
-                **entry,
-                "OPTIONS": {**entry["OPTIONS"], "API_BASE": peer.url},
-                "POLICY": {"connect_timeout": 0.1, "read_timeout": 0.2, "total_timeout": 5.0},
-                "OPERATIONS": {"retrieve_payment_intent": {"schedule": (0.01, 0.02)}},
-            }
-        }
-        yield peer
+QUICK = {"retrieve_payment_intent": {"schedule": (0.01, 0.02)}}
 
 
 def test_trouble_that_passes(shop: Caller, settings: Settings) -> None:
     """It is tried again while the caller waits: three times at the most."""
-    with provider(settings, wire.answers(BUSY, BUSY, FOUND)) as peer:
+    with provider(settings, wire.answers(BUSY, BUSY, FOUND), OPERATIONS=QUICK) as peer:
         assert document(shop.get(PATH), 200) == INTENT
     assert len(peer.requests) == 3
     assert CallAttempt.objects.filter(trigger="inline").count() == 3
@@ -66,7 +52,7 @@ def test_trouble_that_stays(
 ) -> None:
     """504 for a time-out, 502 for other trouble of the provider's, 404 for what it does not
     know; 429 tells when to come again."""
-    with provider(settings, behaviour) as peer:
+    with provider(settings, behaviour, OPERATIONS=QUICK) as peer:
         answer = shop.get(PATH)
     problem(answer, status)
     assert ("Retry-After" in answer) == (status == 429)

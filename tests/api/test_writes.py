@@ -19,6 +19,7 @@ from outbound.states import CallStatus
 from payments.models import Customer, Payment, Refund
 from sandbox.control import Sandbox
 from tests.api.conftest import PAYMENT, Caller, caller, document, pointers, problem
+from tests.api.wired import provider
 from tests.outbound import wire
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -405,11 +406,8 @@ def test_cancelled_by_somebody_while_waiting(shop: Caller, monkeypatch: pytest.M
 
 def test_the_request_id_goes_all_the_way(shop: Caller, settings: Settings) -> None:
     """From the caller to the row, to the provider, and back; one of ours where none was given."""
-    entry = settings.OUTBOUND_ADAPTERS["stripe"]
     made = wire.answers(wire.reply(b'{"id": "pi_1", "object": "payment_intent"}'))
-    with wire.peer(made) as peer:
-        options = {**entry["OPTIONS"], "API_BASE": peer.url}
-        settings.OUTBOUND_ADAPTERS = {"stripe": {**entry, "OPTIONS": options}}
+    with provider(settings, made) as peer:
         given = shop.write("/payment-intents", PAYMENT, prefer="wait=9", x_request_id="trace-1")
         ours = shop.write("/payment-intents", PAYMENT, prefer="wait=9")
     assert given["X-Request-ID"] == "trace-1"
