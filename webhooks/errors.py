@@ -16,6 +16,7 @@ class DeliveryRefused(Exception):
 
     http_status: ClassVar[int] = 400
     kind: ClassVar[str] = "refused"
+    retry_after: int | None = None  # seconds
 
 
 class UnknownSource(DeliveryRefused):
@@ -55,6 +56,17 @@ class MalformedBody(DeliveryRefused):
     """Authentic, but not what the provider says it sends."""
 
     kind = "malformed"
+
+
+class Throttled(DeliveryRefused):
+    """The sender has failed to prove itself too often: come again in `retry_after` seconds."""
+
+    http_status = 429
+    kind = "throttled"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = max(retry_after, 1)
 
 
 class WrongMode(DeliveryRefused):

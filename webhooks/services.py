@@ -31,6 +31,7 @@ from webhooks.replaying import ReplayCount, cancel_replay, count_replay, start_r
 from webhooks.sources import Source, enabled_source
 from webhooks.states import FINISHED, EventStatus
 from webhooks.sweep import mark_dead_letter
+from webhooks.throttle import throttle
 
 __all__ = [
     "EventFilter",
@@ -66,24 +67,37 @@ class Received:
 
 
 def receive(
-    *, source: str, body: bytes, headers: Mapping[str, str], now: datetime, url: str = ""
+    *,
+    source: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    now: datetime,
+    url: str = "",
+    sender: str | None = None,
 ) -> Received:
     """Verify a delivery and store each of its events once, all or none. They are committed when
     this returns, unless the caller holds a transaction.
 
     `now` is the host's clock: freshness is judged without the database. `url`: the address to
-    which it was sent, for schemes that sign it. Raises DeliveryRefused when the sender is to
-    blame; anything else is our own trouble.
+    which it was sent, for schemes that sign it. `sender`: from where, for the throttle. Raises
+    DeliveryRefused when the sender is to blame; anything else is our own trouble.
     """
-    sender, headers = enabled_source(source), CaseInsensitiveMapping(headers)
-    label = sender.verify(body, headers, now=now, url=url)
-    reply = sender.reply(body)
+    scheme, headers = enabled_source(source), CaseInsensitiveMapping(headers)
+    try:
+        label = scheme.verify(body, headers, now=now, url=url)
+    except DeliveryRefused:
+        if sender is not None:
+            throttle.failed(source, sender)
+        raise
+    if sender is not None:
+        throttle.proved(source, sender)
+    reply = scheme.reply(body)
     if reply is not None:
         return Received(events=(), duplicate=False, reply=reply)
-    envelopes = sender.parse(body, headers)
+    envelopes = scheme.parse(body, headers)
     for envelope in envelopes:
-        sender.admit(envelope)
-    return _store(sender, envelopes, body=body, headers=sender.keep(headers), label=label)
+        scheme.admit(envelope)
+    return _store(scheme, envelopes, body=body, headers=scheme.keep(headers), label=label)
 
 
 def receive_listed(*, source: str, envelopes: Collection[Envelope]) -> Received:

@@ -14,10 +14,12 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 from webhooks import services
+from webhooks.addresses import neighbourhood, sender_of
 from webhooks.bodies import read_body
 from webhooks.errors import CannotVerify, DeliveryRefused
 from webhooks.rejects import rejects
 from webhooks.sources import Source, enabled_source
+from webhooks.throttle import throttle
 
 logger = structlog.get_logger(__name__)
 
@@ -39,6 +41,8 @@ def receive(request: HttpRequest, source: str) -> HttpResponse:
         rejects.note(source, refusal)
         status = sender.status_of(refusal) if sender else refusal.http_status
         answer = problem(status, str(refusal), code=refusal.kind)
+        if refusal.retry_after is not None:
+            answer["Retry-After"] = str(refusal.retry_after)
     except CannotVerify as error:
         logger.warning("delivery_not_verified", source=source, reason=str(error))
         answer = come_again()
@@ -55,6 +59,8 @@ def receive(request: HttpRequest, source: str) -> HttpResponse:
 
 
 def store(request: HttpRequest, source: Source) -> HttpResponse:
+    sender = neighbourhood(sender_of(request.META))
+    throttle.admit(source.name, sender)
     received = services.receive(
         source=source.name,
         body=read_body(request, limit=settings.WEBHOOK_MAX_BYTES),
@@ -63,6 +69,7 @@ def store(request: HttpRequest, source: Source) -> HttpResponse:
         url=settings.PUBLIC_URL + request.get_full_path()
         if settings.PUBLIC_URL
         else request.build_absolute_uri(),
+        sender=sender,
     )
     if received.reply is not None:
         return HttpResponse(received.reply, content_type="text/plain; charset=utf-8")

@@ -47,6 +47,7 @@ def project_environment(
         "CELERY_BROKER_URL": broker_url,
         "EMBEDDED": "1" if broker_url == "memory://" else "0",
         "CATCH_UP": "0",  # or it would be a call that no test has asked for
+        "WEBHOOK_FAILURES_PER_MINUTE": "1000000",  # tests fail to prove themselves all day
         "STRIPE_SECRET_KEY": STRIPE_KEY,
         "STRIPE_API_BASE": NOWHERE,
         "STRIPE_WEBHOOK_SECRETS": WEBHOOK_SECRET,

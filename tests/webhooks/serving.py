@@ -42,7 +42,12 @@ class Server:
     """gunicorn on a database of its own."""
 
     def __init__(
-        self, folder: Path, *, database_url: str = "", broker_url: str = "memory://"
+        self,
+        folder: Path,
+        *,
+        database_url: str = "",
+        broker_url: str = "memory://",
+        **variables: str,
     ) -> None:
         self.port = free_port()
         self.database = folder / "served.sqlite3"
@@ -52,6 +57,7 @@ class Server:
             broker_url=broker_url,
         )
         environment["WEBHOOK_MAX_BYTES"] = str(CAP)
+        environment.update(variables)
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity=0"],
             env=environment, cwd=ROOT, check=True,
@@ -92,6 +98,11 @@ class Server:
     def attempts(self, event_id: str) -> int:
         """How often the event of this id was tried."""
         return self._number("max(attempts)", event_id)
+
+    def rows(self, query: str) -> list[Any]:
+        """What a statement finds in the database, SQLite's."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return connection.execute(query).fetchall()
 
     def _number(self, what: str, event_id: str) -> int:
         with closing(sqlite3.connect(self.database)) as connection:
