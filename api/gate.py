@@ -15,8 +15,8 @@ from api.problems import come_again
 from api.scopes import Scope
 from api.services import identify
 from outbound import clock
-from outbound.limits import take_token
 from outbound.services import OutboundCall
+from outbound.token_leases import take_token
 
 KEY_SHAPE = re.compile(r"[!-~]{1,255}")
 

@@ -126,6 +126,17 @@ def take_token(name: str, *, rate: float, burst: int) -> float:
             return wait
 
 
+def take_tokens(name: str, count: int, *, rate: float, burst: int, margin: int) -> bool:
+    """Take several tokens at once, if the bucket is half full after that. It is left at least
+    `margin` tokens less full than it could be, had nobody taken any but these."""
+    interval, start = _interval(rate), _to_tick(clock.now())
+    bucket = RateBucket.objects.filter(name=name)
+    taken = bucket.filter(full_at__lte=start + (burst // 2 - count) * interval).update(
+        full_at=Greatest(F("full_at"), Value(start + margin * interval)) + count * interval
+    )
+    return taken == 1
+
+
 def return_token(name: str, *, rate: float, held: float = 0.0) -> None:
     """Give back a token whose call was not made after all, `held` seconds after it was taken: the
     bucket has filled up meanwhile, so only the rest of it still counts."""
