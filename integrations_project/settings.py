@@ -122,6 +122,8 @@ WHITENOISE_USE_FINDERS = True
 WEBHOOK_MAX_BYTES = env.whole("WEBHOOK_MAX_BYTES", 1_048_576)
 # Failed proofs from one address, for one source, in one process: more are answered 429.
 WEBHOOK_FAILURES_PER_MINUTE = env.whole("WEBHOOK_FAILURES_PER_MINUTE", 60)
+# Refused deliveries of one source within a minute, over all processes, that raise an alert.
+WEBHOOK_REJECTS_ALERT = env.whole("WEBHOOK_REJECTS_ALERT", 100)
 # Days after which a finished event's body, and then its row, is forgotten.
 WEBHOOK_BODY_DAYS = env.whole("WEBHOOK_BODY_DAYS", 30)
 WEBHOOK_ROW_DAYS = env.whole("WEBHOOK_ROW_DAYS", 180)

@@ -19,6 +19,16 @@ settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_recorder() -> Iterator[None]:
+    """No thread that writes down what is refused, besides the tests' own transactions."""
+    from webhooks.rejects import Recorder
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Recorder, "start", lambda recorder: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
     """Django's own choices are an in-memory database, and another name than DATABASE_URL has."""

@@ -10,6 +10,8 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from outbound.admin_pages import (
+    DASH,
+    ReadOnlyAdmin,
     ReadOnlyInline,
     RowAction,
     as_uuid,
@@ -21,7 +23,7 @@ from outbound.redaction import visible
 from webhooks import services
 from webhooks.admin_replays import ReplayAdmin, ReplaysMatching
 from webhooks.errors import EventRefused
-from webhooks.models import EventNote, WebhookEvent
+from webhooks.models import EventNote, Reject, RejectWatch, WebhookEvent
 from webhooks.states import FINISHED
 
 __all__ = ["ReplayAdmin", "WebhookEventAdmin"]  # found here by the admin site
@@ -142,3 +144,36 @@ class WebhookEventAdmin(ReplaysMatching):
         except (ValueError, RecursionError):
             content = None
         return document(visible(content, SHOWN_FIELDS, depth=5))
+
+
+@admin.register(Reject)
+class RejectAdmin(ReadOnlyAdmin):
+    list_display = ("received", "source_name", "kind", "status", "network", "user_agent", "length")
+    list_display_links = None
+    list_filter = ("source", "kind")
+
+    @admin.display(description="received", ordering="id")
+    def received(self, reject: Reject) -> str:
+        return moment(reject.received_at)
+
+    @admin.display(description="source", ordering="source")
+    def source_name(self, reject: Reject) -> str:
+        return reject.source or "unknown"
+
+
+@admin.register(RejectWatch)
+class RejectWatchAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "state_badge", "began", "ended", "refused", "incident")
+    list_display_links = None
+
+    @admin.display(description="state")
+    def state_badge(self, watch: RejectWatch) -> SafeString:
+        return badge("failed", "Too many") if watch.incident else badge("finished", "Quiet")
+
+    @admin.display(description="began")
+    def began(self, watch: RejectWatch) -> str:
+        return moment(watch.began_at)
+
+    @admin.display(description="over")
+    def ended(self, watch: RejectWatch) -> str:
+        return DASH if watch.incident else moment(watch.ended_at)

@@ -14,8 +14,11 @@ from django.core.exceptions import ImproperlyConfigured
 from webhooks.handlers import handled_types
 from webhooks.sources import ENTRY_KEYS, source_class
 
+POSITIVE = ("WEBHOOK_FAILURES_PER_MINUTE", "WEBHOOK_REJECTS_ALERT")
+
 
 def register_all() -> None:
+    checks.register(check_bounds)
     checks.register(check_sources)
     checks.register(check_handlers)
     checks.register(check_cap)
@@ -76,10 +79,22 @@ def check_handlers(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list
 
 def check_cap(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """The cap on bodies is a number that makes sense."""
-    cap: object = settings.WEBHOOK_MAX_BYTES
-    if isinstance(cap, int) and not isinstance(cap, bool) and cap >= 1:
+    if _is_positive(settings.WEBHOOK_MAX_BYTES):
         return []
     return [checks.Error("WEBHOOK_MAX_BYTES must be at least 1", id="webhooks.E004")]
+
+
+def check_bounds(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """A bound of nothing would refuse everybody, or cry all the time."""
+    return [
+        checks.Error(f"{name} must be a whole number of at least 1", id="webhooks.E006")
+        for name in POSITIVE
+        if not _is_positive(getattr(settings, name))
+    ]
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def check_retention(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

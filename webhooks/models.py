@@ -1,4 +1,5 @@
-"""The rows: an event, and what people did to it; a replay of many; how far a list was read."""
+"""The rows: an event, and what people did to it; a replay of many; how far a list was read; what
+was refused."""
 
 from __future__ import annotations
 
@@ -345,3 +346,52 @@ class Replay(models.Model):
 
     def __str__(self) -> str:
         return f"replay of {self.total} events"
+
+
+class Reject(models.Model):
+    """A sample of what was refused: who, about, and why; nothing of what was sent."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    source = models.CharField(max_length=50, blank=True, help_text="Empty: none of ours.")
+    kind = models.CharField(max_length=40)
+    status = models.PositiveSmallIntegerField(help_text="What was answered.")
+    network = models.CharField(
+        max_length=50, blank=True, help_text="The /24 or /48 of the sender's address."
+    )
+    user_agent = models.CharField(max_length=120, blank=True)
+    length = models.PositiveIntegerField(null=True, help_text="Bytes, as declared.")
+    received_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "refused delivery"
+        verbose_name_plural = "refused deliveries"
+        ordering = ("-id",)
+        indexes = (
+            models.Index(name="reject_source", fields=("source", "-id")),
+            models.Index(name="reject_received", fields=("received_at",)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.source or 'unknown source'}: {self.kind}"
+
+
+class RejectWatch(models.Model):
+    """How many deliveries of a source are refused, over all processes, and whether that is an
+    incident just now."""
+
+    source = models.CharField(max_length=50, blank=True, unique=True)
+    refused = models.PositiveIntegerField(default=0, help_text="In the window.")
+    window_ends_at = models.DateTimeField()
+    burst_at = models.DateTimeField(null=True, help_text="When there were last too many.")
+    incident = models.UUIDField(null=True)
+    began_at = models.DateTimeField(null=True)
+    told_at = models.DateTimeField(null=True, help_text="When the alert was raised.")
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "burst of refusals"
+        verbose_name_plural = "bursts of refusals"
+        ordering = ("source",)
+
+    def __str__(self) -> str:
+        return self.source or "unknown source"

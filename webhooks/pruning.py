@@ -10,19 +10,22 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from outbound import clock
-from webhooks.models import EventQuerySet, WebhookEvent
+from webhooks.models import EventQuerySet, Reject, WebhookEvent
 
 BATCH = 500
 
 
 def prune(*, limit: int = BATCH) -> dict[str, int]:
-    """Forget at most `limit` bodies and `limit` rows, the oldest first. Returns how many."""
+    """Forget at most `limit` bodies, rows and rejects, the oldest first. Returns how many."""
     now = clock.now()
     rows = _forget(without_row(now), limit=limit)
     bodies = _empty(without_body(now), limit=limit)
-    return {"bodies": bodies, "rows": rows}
+    oldest = old_rejects(now).order_by("received_at").values_list("pk", flat=True)[:limit]
+    rejects, _ = Reject.objects.filter(pk__in=list(oldest)).delete()
+    return {"bodies": bodies, "rows": rows, "rejects": rejects}
 
 
 def overdue() -> dict[str, int]:
@@ -30,7 +33,8 @@ def overdue() -> dict[str, int]:
     now = clock.now()
     rows = without_row(now)
     bodies = without_body(now).filter(received_at__gte=_before(now, settings.WEBHOOK_ROW_DAYS))
-    return {"bodies": bodies.count(), "rows": rows.count()}
+    rejects = old_rejects(now)
+    return {"bodies": bodies.count(), "rows": rows.count(), "rejects": rejects.count()}
 
 
 def without_body(now: datetime) -> EventQuerySet:
@@ -45,6 +49,11 @@ def without_row(now: datetime) -> EventQuerySet:
     return WebhookEvent.objects.finished().filter(
         received_at__lt=_before(now, settings.WEBHOOK_ROW_DAYS)
     )
+
+
+def old_rejects(now: datetime) -> QuerySet[Reject]:
+    """Samples of what was refused, which are kept for as long as bodies are."""
+    return Reject.objects.filter(received_at__lt=_before(now, settings.WEBHOOK_BODY_DAYS))
 
 
 def _before(now: datetime, days: int) -> datetime:

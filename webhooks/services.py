@@ -26,6 +26,7 @@ from webhooks.errors import (
     UnknownEvent,
 )
 from webhooks.filters import EventFilter
+from webhooks.metrics import count_verified
 from webhooks.models import EventNote, Replay, WebhookEvent
 from webhooks.replaying import ReplayCount, cancel_replay, count_replay, start_replay
 from webhooks.sources import Source, enabled_source
@@ -91,6 +92,7 @@ def receive(
         raise
     if sender is not None:
         throttle.proved(source, sender)
+    count_verified(source, label)
     reply = scheme.reply(body)
     if reply is not None:
         return Received(events=(), duplicate=False, reply=reply)

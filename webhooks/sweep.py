@@ -18,7 +18,7 @@ from django.db import transaction
 from outbound import clock, hints
 from outbound.hints import Hint
 from outbound.redaction import storable
-from webhooks import policy
+from webhooks import policy, reject_rows
 from webhooks.announcements import process_hint
 from webhooks.engine import announce_next, decision_changes
 from webhooks.models import WebhookEvent
@@ -42,6 +42,7 @@ def sweep(*, limit: int = BATCH, announce: Announce | None = None) -> Counter[st
     failures: list[Exception] = []
     steps: dict[str, Callable[[], int]] = {
         "leases_expired": lambda: expire_leases(limit=limit),
+        "bursts_settled": lambda: reject_rows.settle(limit=limit),
     }
     if announce is None and hints.reaches_workers():
         announce = hints.announce
@@ -64,6 +65,7 @@ def overdue() -> dict[str, int]:
     now, events = clock.now(), WebhookEvent.objects
     return {
         "leases_expired": events.expired_leases(now).count(),
+        "bursts_settled": reject_rows.unsettled(),
         "announced": events.unannounced(now).count(),
     }
 

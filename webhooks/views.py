@@ -38,8 +38,8 @@ def receive(request: HttpRequest, source: str) -> HttpResponse:
             store(request, sender) if request.method == "POST" else shake_hands(request, sender)
         )
     except DeliveryRefused as refusal:
-        rejects.note(source, refusal)
         status = sender.status_of(refusal) if sender else refusal.http_status
+        rejects.note(source, refusal, status=status, meta=request.META)
         answer = problem(status, str(refusal), code=refusal.kind)
         if refusal.retry_after is not None:
             answer["Retry-After"] = str(refusal.retry_after)

@@ -14,7 +14,8 @@ from webhooks.pruning import BATCH, overdue, prune
 class Command(BaseCommand):
     help = (
         "Forget bodies and rows of finished webhook events that are older than WEBHOOK_BODY_DAYS "
-        "and WEBHOOK_ROW_DAYS. Can be interrupted and run again."
+        "and WEBHOOK_ROW_DAYS, and refused deliveries older than the former. Can be interrupted "
+        "and run again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -34,5 +35,5 @@ class Command(BaseCommand):
             if max(pruned.values()) < batch:
                 break
         verb = "would be" if options["dry_run"] else "were"
-        for sort in ("bodies", "rows"):
+        for sort in ("bodies", "rows", "rejects"):
             self.stdout.write(f"{sort:<7} {done[sort]} {verb} forgotten")
