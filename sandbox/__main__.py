@@ -9,12 +9,14 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sandbox.fields import BadInput
 from sandbox.journal import Unwritable
+from sandbox.messages.secrets import kept_secrets
+from sandbox.messages.tellings import TELLINGS
 from sandbox.provider import Provider
 from sandbox.server import Server
 from sandbox.webhooks.policy import Endpoint
@@ -43,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     try:
         endpoint = Endpoint().changed(told)
-    except BadInput as error:
+        tracking = _tracking(given)
+    except (BadInput, OSError) as error:
         parser.error(str(error))
     if given.webhook_url and not given.webhook_secret:
         parser.error("--webhook-url needs --webhook-secret")
@@ -51,15 +54,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.exit_with_parent:
         _exit_with_parent()
     try:
-        asyncio.run(_serve(given, endpoint))
+        asyncio.run(_serve(given, endpoint, tracking))
     except (OSError, Unwritable) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(given: argparse.Namespace, endpoint: Endpoint) -> None:
-    provider = Provider(seed=given.seed, endpoint=endpoint, ledger=given.ledger)
+def _tracking(given: argparse.Namespace) -> dict[str, Endpoint]:
+    """Where each provider of messages tells of them, and signed with what."""
+    secrets = kept_secrets(given.tracking_secrets) if given.tracking_secrets else {}
+    found = {}
+    for name, telling in TELLINGS.items():
+        told: dict[str, Any] = {}
+        if given.tracking_url and name not in (given.untracked or []):
+            told["url"] = given.tracking_url.rstrip("/") + telling.path
+        if name in secrets:
+            told["secrets"] = [secrets[name]]
+        found[name] = Endpoint().changed(told)
+    return found
+
+
+async def _serve(
+    given: argparse.Namespace, endpoint: Endpoint, tracking: Mapping[str, Endpoint]
+) -> None:
+    provider = Provider(seed=given.seed, endpoint=endpoint, ledger=given.ledger, tracking=tracking)
     await Server(provider).serve(host=given.host, port=given.port, ready=_say_ready)
 
 
@@ -71,13 +90,22 @@ def _say_ready(host: str, port: int) -> None:
 def _parser() -> Arguments:
     parser = Arguments(
         prog="python -m sandbox",
-        description="A provider on this machine that speaks Stripe's wire format.",
+        description="Stripe and providers of messages, on this machine.",
     )
     parser.add_argument("--port", type=_port, required=True, help="0: any free one")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--seed", type=int, help="makes random faults repeat themselves")
     parser.add_argument("--webhook-url", metavar="URL")
     parser.add_argument("--webhook-secret", metavar="SECRET")
+    parser.add_argument(
+        "--tracking-url", metavar="BASE", help="messages are told of at BASE/webhooks/PROVIDER"
+    )
+    parser.add_argument(
+        "--tracking-secrets", type=Path, metavar="FILE", help="read, or made up and written there"
+    )
+    parser.add_argument(
+        "--untracked", action="append", choices=TELLINGS, help="this provider tells nothing"
+    )
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="append effects as JSON lines")
     parser.add_argument(
         "--exit-with-parent", action="store_true", help="end when the starting process is gone"

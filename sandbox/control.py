@@ -8,39 +8,32 @@ with Sandbox.start(webhook_url=url, webhook_secret=secret) as sandbox:
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import Any, Self
 
+from sandbox.asking import Json
+from sandbox.message_steering import MessageSteering
 from sandbox.process import SandboxError, finish_process, start_process
-from sandbox.records import Delivery, Effect, Seen, from_json
+from sandbox.records import Delivery, Effect, Seen
 
 POLL_SECONDS = 0.02
 
-Json = dict[str, Any]
 Fault = str | Mapping[str, Any]  # a kind, or {"kind": ..., options}
-R = TypeVar("R")
 
 
-class Sandbox:
+class Sandbox(MessageSteering):
     """One running sandbox. Everything here goes over its control endpoint."""
 
     def __init__(
         self, url: str, *, process: subprocess.Popen[str] | None = None, timeout: float = 10.0
     ) -> None:
-        self.url = url.rstrip("/")
+        super().__init__(url, timeout=timeout)
         self._process = process
-        self._timeout = timeout
-        # Loopback is never reached through a proxy, whatever the environment says.
-        self._opener = build_opener(ProxyHandler({}))
 
     @classmethod
     def start(
@@ -51,6 +44,8 @@ class Sandbox:
         seed: int | None = None,
         webhook_url: str | None = None,
         webhook_secret: str | None = None,
+        tracking_url: str | None = None,
+        tracking_secrets: Path | None = None,
         ledger: Path | None = None,
         patience: float = 20.0,
     ) -> Sandbox:
@@ -64,6 +59,8 @@ class Sandbox:
             "--seed": seed,
             "--webhook-url": webhook_url,
             "--webhook-secret": webhook_secret,
+            "--tracking-url": tracking_url,
+            "--tracking-secrets": tracking_secrets.resolve() if tracking_secrets else None,
             "--ledger": ledger.resolve() if ledger else None,
         }
         given = [f"{name}={value}" for name, value in options.items() if value is not None]
@@ -271,16 +268,16 @@ class Sandbox:
         self.ask("POST", "/events/resend", _given(event=event, policy=policy))
 
     def ledger(self, **equal: str) -> list[Effect]:
-        """Effects, oldest first; by key, call, kind, object or account."""
-        return list(self._records("/ledger", Effect, equal))
+        """Effects, oldest first; by key, call, kind, object, account, provider or recipient."""
+        return list(self.records("/ledger", Effect, equal))
 
     def requests(self, **equal: str) -> list[Seen]:
         """Requests, oldest first; by key, method, path, fault or request_id."""
-        return list(self._records("/requests", Seen, equal))
+        return list(self.records("/requests", Seen, equal))
 
     def deliveries(self, **equal: str) -> list[Delivery]:
-        """Attempts to deliver events, oldest first; by event, type or outcome."""
-        return list(self._records("/deliveries", Delivery, equal))
+        """Attempts to deliver events, oldest first; by event, type, outcome or provider."""
+        return list(self.records("/deliveries", Delivery, equal))
 
     def summary(self) -> Json:
         """The numbers."""
@@ -293,32 +290,6 @@ class Sandbox:
             if time.monotonic() > deadline:
                 raise SandboxError(f"events are still on their way after {patience:g} s")
             time.sleep(POLL_SECONDS)
-
-    def ask(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> Json:
-        """Any verb of the control endpoint. Raises SandboxError with the reason it gives."""
-        request = Request(  # noqa: S310  # our own address
-            f"{self.url}/_control{path}",
-            method=method,
-            data=None if document is None else json.dumps(document).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                return dict(json.load(answer))
-        except HTTPError as error:
-            with error:
-                reason = json.load(error).get("error", error.reason)
-            raise SandboxError(f"{method} {path}: {reason}") from error
-        except OSError as error:
-            raise SandboxError(f"{method} {path}: {error}") from error
-
-    def _records(self, path: str, kind: type[R], equal: Mapping[str, str]) -> Iterable[R]:
-        after, more = 0, True
-        while more:
-            page = self.ask("GET", f"{path}?{urlencode({**equal, 'after': after})}")
-            yield from (from_json(kind, record) for record in page["records"])
-            more = bool(page["more"])
-            after = page["records"][-1]["seq"] if more else after
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:

@@ -25,6 +25,10 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._rest
 
+    def rest(self) -> dict[str, Any]:
+        """What nobody has asked for yet."""
+        return dict(self._rest)
+
     def end(self) -> None:
         """Raises BadInput when something is left that nobody asked for."""
         if self._rest:

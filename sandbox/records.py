@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 R = TypeVar("R")
@@ -10,19 +10,22 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Something that really happened at the provider. One request has one effect at most."""
+    """Something that really happened at the provider. A request has one effect at most, but for
+    messages: those have one for each recipient."""
 
     seq: int
-    kind: str  # payment_intent.created, refund.created, customer.deleted, ...
+    kind: str  # payment_intent.created, refund.created, customer.deleted, email.accepted, ...
     object: str  # its id
-    outcome: str  # done, or declined: the object was made but no money moved
+    outcome: str  # done; declined: made, but no money moved; dropped: taken, but not sent
     amount: int | None  # in minor units, where there is one
     key: str  # the idempotency key, '' when none was sent
-    call: str  # metadata[holdfast_call], '' when none was sent
-    account: str  # Stripe-Account, '' when none was sent
+    call: str  # holdfast_call among what was sent along, '' when none was
+    account: str  # Stripe-Account, the account's or project's id; '' when none was sent
     request_id: str
     by: str  # request or control
     at: float
+    provider: str = "stripe"
+    recipient: str = ""  # of a message
 
 
 @dataclass(slots=True)
@@ -59,11 +62,40 @@ class Delivery:
     error: str
     at: float
     seconds: float
+    provider: str = "stripe"
+
+
+@dataclass(slots=True)
+class Message:
+    """What one recipient got, their own words put in."""
+
+    provider: str
+    kind: str  # email, sms, push
+    object: str  # the provider's id
+    recipient: str
+    sender: str = ""
+    to: list[str] = field(default_factory=list)
+    cc: list[str] = field(default_factory=list)
+    reply_to: list[str] = field(default_factory=list)
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    attachments: list[dict[str, Any]] = field(default_factory=list)  # name, type, size, sha256, cid
+    tags: list[str] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    account: str = ""
+    key: str = ""  # of the Idempotency-Key header
+    callback: str = ""  # where this message's own events go
+    outcome: str = "done"
+    status: str = "accepted"  # the last step of its story
+    at: float = 0.0
+    seq: int = 0
 
 
 def as_json(record: Any) -> dict[str, Any]:
     """A record as the control endpoint shows it."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
 def from_json(kind: type[R], document: dict[str, Any]) -> R:

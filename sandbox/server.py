@@ -68,7 +68,9 @@ class Server:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request after the other. Whether to end with RST."""
         try:
-            while (request := await read_request(reader, writer)) is not None:
+            while (
+                request := await read_request(reader, writer, bound=self._provider.bound)
+            ) is not None:
                 done = await self._answer(request, reader, writer)
                 if done is not None:
                     return done

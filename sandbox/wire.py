@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from http import HTTPStatus
 
-from sandbox.limits import IDLE_SECONDS, MAX_BODY_BYTES
+from sandbox.limits import IDLE_SECONDS
 
 CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -74,9 +74,10 @@ class Answer:
 
 
 async def read_request(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, bound: Callable[[str], int]
 ) -> Request | None:
-    """The next request; None when the peer has gone or is silent for too long.
+    """The next request; None when the peer has gone or is silent for too long. `bound` tells how
+    many bytes of a body are read at a path.
 
     Raises Malformed.
     """
@@ -91,8 +92,9 @@ async def read_request(
     method, target, version, headers = _parse_head(head)
     if headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    most = bound(target)
     try:
-        body = await asyncio.wait_for(_read_body(reader, headers), IDLE_SECONDS)
+        body = await asyncio.wait_for(_read_body(reader, headers, most), IDLE_SECONDS)
     except (asyncio.IncompleteReadError, TimeoutError):
         return None
     path, _, query = target.partition("?")
@@ -121,23 +123,23 @@ def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
     return method, target, version, headers
 
 
-async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str], most: int) -> bytes:
     length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
     if encoding is not None:
         if encoding.lower() != "chunked" or length is not None:
             raise Malformed(HTTPStatus.BAD_REQUEST, "this body cannot be delimited")
-        return await _read_chunks(reader)
+        return await _read_chunks(reader, most)
     if length is None:
         return b""
     if not (length.isascii() and length.isdigit() and len(length) <= 10):
         raise Malformed(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
-    return await reader.readexactly(_bounded(int(length)))
+    return await reader.readexactly(_bounded(int(length), most))
 
 
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+async def _read_chunks(reader: asyncio.StreamReader, most: int) -> bytes:
     body = b""
-    while size := await _chunk_size(reader):
-        body += await reader.readexactly(_bounded(len(body) + size) - len(body))
+    while size := await _chunk_size(reader, most):
+        body += await reader.readexactly(_bounded(len(body) + size, most) - len(body))
         if await reader.readexactly(2) != b"\r\n":
             raise Malformed(HTTPStatus.BAD_REQUEST, "a chunk is malformed")
     while await reader.readuntil(b"\r\n") != b"\r\n":
@@ -145,14 +147,14 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-async def _chunk_size(reader: asyncio.StreamReader) -> int:
+async def _chunk_size(reader: asyncio.StreamReader, most: int) -> int:
     line = (await reader.readuntil(b"\r\n")).partition(b";")[0].strip()
     if not CHUNK_SIZE.fullmatch(line):
         raise Malformed(HTTPStatus.BAD_REQUEST, "a chunk is malformed")
-    return _bounded(int(line, 16))
+    return _bounded(int(line, 16), most)
 
 
-def _bounded(length: int) -> int:
-    if length > MAX_BODY_BYTES:
+def _bounded(length: int, most: int) -> int:
+    if length > most:
         raise Malformed(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too long")
     return length

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from sandbox.console.messaging import Messaging
 from sandbox.console.steering import Steering
 from sandbox.console.views import Views
 from sandbox.fields import BadInput
@@ -33,6 +34,7 @@ class Console:
 
     def __init__(self, provider: Provider, *, cut: Callable[[], None]) -> None:
         steering, views = Steering(provider, cut=cut), Views(provider)
+        messaging = Messaging(provider)
         self._verbs = (
             Verb("GET", "", self._verbs_there_are),
             Verb("GET", "/ledger", views.ledger),
@@ -53,6 +55,11 @@ class Console:
             Verb("POST", "/webhooks/release", steering.release_webhooks),
             Verb("POST", "/events", steering.emit_event),
             Verb("POST", "/events/resend", steering.resend_event),
+            Verb("GET", "/messages", messaging.messages),
+            Verb("POST", "/messages/track", messaging.track),
+            Verb("GET", "/providers", messaging.providers),
+            Verb("PATCH", "/providers", messaging.change_provider),
+            Verb("GET", "/tracking", messaging.tracking),
             Verb("POST", "/confirm", steering.confirm),
             Verb("POST", "/keys/forget", steering.forget_keys),
             Verb("POST", "/reset", steering.reset),

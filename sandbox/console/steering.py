@@ -9,6 +9,7 @@ from typing import Any
 from sandbox.console.views import settings_document
 from sandbox.fields import BadInput, Fields
 from sandbox.ids import new_id
+from sandbox.messages.tellings import demand_secrets
 from sandbox.provider import Provider
 from sandbox.stripe.events import Event, make_event
 from sandbox.stripe.keys import Scope
@@ -55,19 +56,23 @@ class Steering:
         return settings_document(api.settings)
 
     async def change_webhooks(self, given: Json) -> Json:
-        """`url`, `secrets`, `types`, `timeout`, `retry_seconds`, `policy`, `rules`; what is not
-        given stays."""
-        courier = self._provider.courier
-        courier.endpoint = courier.endpoint.changed(given)
+        """`url`, `secrets`, `types`, `timeout`, `retry_seconds`, `policy`, `rules` of Stripe's
+        endpoint, or of a `provider`'s; what is not given stays."""
+        fields = Fields(given)
+        courier = self._provider.courier_of(fields)
+        endpoint = courier.endpoint.changed(fields.rest())
+        demand_secrets(courier.provider, endpoint.secrets)
+        courier.endpoint = endpoint
         return {"webhooks": courier.endpoint.told}
 
     async def release_webhooks(self, given: Json) -> Json:
-        """Let held ones go: of some `types`, up to a `limit`, `shuffle`d."""
+        """Let held ones go: of some `types`, up to a `limit`, `shuffle`d; of a `provider`."""
         fields = Fields(given)
+        courier = self._provider.courier_of(fields)
         types, limit = fields.texts("types"), fields.integer("limit", None)
         shuffle = fields.flag("shuffle", False)
         fields.end()
-        released = self._provider.courier.release(types=types, limit=limit, shuffle=shuffle)
+        released = courier.release(types=types, limit=limit, shuffle=shuffle)
         return {"released": released}
 
     async def emit_event(self, given: Json) -> Json:

@@ -24,27 +24,26 @@ class Views:
         self._provider = provider
 
     async def ledger(self, given: Json) -> Json:
-        """Effects, oldest first; by key, call, kind, object or account."""
-        return _page(self._provider.ledger, given, ("key", "call", "kind", "object", "account"))
+        """Effects, oldest first; by key, call, kind, object, account, provider or recipient."""
+        names = ("key", "call", "kind", "object", "account", "provider", "recipient")
+        return page(self._provider.ledger, given, names)
 
     async def requests(self, given: Json) -> Json:
         """Requests to the API, oldest first; by key, method, path, fault or request_id."""
-        return _page(
-            self._provider.traffic, given, ("key", "method", "path", "fault", "request_id")
-        )
+        return page(self._provider.traffic, given, ("key", "method", "path", "fault", "request_id"))
 
     async def deliveries(self, given: Json) -> Json:
-        """Attempts to deliver events, oldest first; by event, type or outcome. `pending` are on
-        their way or will be tried again, `held` wait to be released."""
-        courier = self._provider.courier
-        page = _page(courier.log, given, ("event", "type", "outcome"))
-        return {**page, "pending": courier.pending, "held": len(courier.held)}
+        """Attempts to deliver events, oldest first; by event, type, outcome or provider. `pending`
+        are on their way, still to come or will be tried again, `held` wait to be released."""
+        provider = self._provider
+        found = page(provider.deliveries, given, ("event", "type", "outcome", "provider"))
+        return {**found, "pending": provider.pending, "held": provider.held}
 
     async def summary(self, given: Json) -> Json:
         """The numbers. `keys_with_several_effects` must be empty at an honest provider."""
         Fields(given).end()
         provider = self._provider
-        keys = Counter((e.account, e.key) for e in provider.ledger if e.key)
+        keys = Counter((e.account, e.recipient, e.key) for e in provider.ledger if e.key)
         return {
             "requests": provider.traffic.total,
             "running": sum(seen.finished_at is None for seen in provider.traffic),
@@ -53,10 +52,10 @@ class Views:
             "effects": provider.ledger.total,
             "effects_by_kind": Counter(effect.kind for effect in provider.ledger),
             "effects_by_outcome": Counter(effect.outcome for effect in provider.ledger),
-            "keys_with_several_effects": sorted({k for (_, k), n in keys.items() if n > 1}),
-            "deliveries": Counter(delivery.outcome for delivery in provider.courier.log),
-            "deliveries_pending": provider.courier.pending,
-            "deliveries_held": len(provider.courier.held),
+            "keys_with_several_effects": sorted({k for (*_, k), n in keys.items() if n > 1}),
+            "deliveries": Counter(delivery.outcome for delivery in provider.deliveries),
+            "deliveries_pending": provider.pending,
+            "deliveries_held": provider.held,
         }
 
     async def faults(self, given: Json) -> Json:
@@ -75,9 +74,11 @@ class Views:
         return settings_document(self._provider.api.settings)
 
     async def webhooks(self, given: Json) -> Json:
-        """Where events go, and how."""
-        Fields(given).end()
-        return {"webhooks": self._provider.courier.endpoint.told}
+        """Where events go, and how: Stripe's, or a `provider`'s."""
+        fields = Fields(given)
+        courier = self._provider.courier_of(fields)
+        fields.end()
+        return {"webhooks": courier.endpoint.told}
 
 
 def settings_document(settings: Settings) -> Json:
@@ -85,8 +86,8 @@ def settings_document(settings: Settings) -> Json:
     return as_json(settings)
 
 
-def _page(records: Recent[T], given: Json, names: tuple[str, ...]) -> Json:
-    """`after` and `limit` are numbers of records; the others must be equal."""
+def page(records: Recent[T], given: Json, names: tuple[str, ...]) -> Json:
+    """Some of the records: `after` and `limit` are numbers of them; the others must be equal."""
     unknown = given.keys() - {*names, "after", "limit"}
     if unknown:
         raise BadInput(f"unknown parameters: {', '.join(sorted(unknown))}")

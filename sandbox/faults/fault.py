@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sandbox.sending import WHOLE, Manner, Reply
 from sandbox.stripe.cards import Decline
 from sandbox.wire import Answer
+
+
+class Trouble(Protocol):
+    """How a provider words a failure that is its own: a 5xx, too many requests, a conflict."""
+
+    def __call__(self, status: int, *, code: str, met: Met) -> Answer: ...
 
 
 class Met(NamedTuple):
@@ -17,6 +23,7 @@ class Met(NamedTuple):
     now: float
     request_id: str
     key: str
+    trouble: Trouble
 
 
 def _nothing(_met: Met) -> Reply | None:

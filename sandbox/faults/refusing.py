@@ -9,15 +9,8 @@ from sandbox.faults.headers import one_line, read_headers
 from sandbox.fields import BadInput, Fields
 from sandbox.sending import Reply
 from sandbox.stripe.cards import Decline
-from sandbox.stripe.errors import Refusal
-from sandbox.stripe.keys import in_use
+from sandbox.stripe.trouble import CONFLICT, TOO_MANY
 from sandbox.wire import Answer
-
-TOO_MANY = {
-    "rate_limit": "Request rate limit exceeded.",
-    "lock_timeout": "This object cannot be accessed right now because another API request or Stripe"
-    " process is currently accessing it.",
-}
 
 
 def read_status(fields: Fields) -> Fault:
@@ -31,8 +24,7 @@ def read_status(fields: Fields) -> Fault:
     headers = read_headers(fields)
 
     def error(met: Met) -> Answer:
-        refusal = Refusal(status, "An unknown error occurred", type="api_error")
-        return refusal.answer(request_id=met.request_id).with_headers(headers)
+        return met.trouble(status, code="", met=met).with_headers(headers)
 
     if store:
         return Fault("status", executes=effect, stored=lambda _answer, met: error(met))
@@ -42,10 +34,10 @@ def read_status(fields: Fields) -> Fault:
 
 
 def read_rate_limit(fields: Fields) -> Fault:
-    """429. https://docs.stripe.com/rate-limits
+    """429.
 
     `retry_after`: seconds or any text at all, or `retry_after_date`: seconds from now, sent as an
-    HTTP date. `code`: rate_limit or lock_timeout. Also `should_retry`, `headers`.
+    HTTP date. `code` (Stripe's): rate_limit or lock_timeout. Also `should_retry`, `headers`.
     """
     after = fields.any("retry_after")
     if isinstance(after, bool) or not isinstance(after, str | int | float | None):
@@ -58,7 +50,7 @@ def read_rate_limit(fields: Fields) -> Fault:
     headers = read_headers(fields)
 
     def instead(met: Met) -> Reply:
-        answer = Refusal(429, TOO_MANY[code], code=code).answer(request_id=met.request_id)
+        answer = met.trouble(429, code=code, met=met)
         wait = formatdate(met.now + date, usegmt=True) if date is not None else text
         return Reply(answer.with_headers({**({"Retry-After": wait} if wait else {}), **headers}))
 
@@ -70,7 +62,7 @@ def read_conflict(fields: Fields) -> Fault:
     headers = read_headers(fields)
 
     def instead(met: Met) -> Reply:
-        return Reply(in_use(met.key).answer(request_id=met.request_id).with_headers(headers))
+        return Reply(met.trouble(409, code=CONFLICT, met=met).with_headers(headers))
 
     return Fault("conflict", instead=instead)
 

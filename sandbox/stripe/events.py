@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sandbox.stripe.errors import Json, encode
 from sandbox.stripe.keys import Scope
+from sandbox.webhooks.posting import Target
 
 API_VERSION = "2023-10-16"
 
@@ -20,6 +21,7 @@ class Event:
     type: str
     created: int
     body: bytes
+    target: Target | None = None  # where all go
 
     def document(self) -> Json:
         """The event object."""

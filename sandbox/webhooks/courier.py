@@ -1,4 +1,5 @@
-"""Carries events to the endpoint: held, shuffled, late, twice, and again when refused.
+"""Carries one provider's events to its endpoint: held, shuffled, late, twice, and again when
+refused.
 
 A bounded number of deliveries runs at a time, so that a slow receiver costs the API nothing.
 """
@@ -6,43 +7,39 @@ A bounded number of deliveries runs at a time, so that a slow receiver costs the
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from sandbox.limits import MAX_WAITING_DELIVERIES
 from sandbox.recent import Recent
 from sandbox.records import Delivery
-from sandbox.stripe.events import Event
-from sandbox.stripe.signatures import sign
 from sandbox.webhooks.policy import Endpoint, Policy, covers
 from sandbox.webhooks.posting import Target, post
+from sandbox.webhooks.sealing import Parcel, Seal, Tidings
 
 AT_A_TIME = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """One copy of an event on its way."""
-
-    event: str
-    type: str
-    body: bytes
-    policy: Policy
-    copy: int
-    attempt: int = 1
-
-
 class Courier:
-    """All deliveries. Starts with `start()`, in a running loop."""
+    """All deliveries of one provider. Starts with `start()`, in a running loop."""
 
-    def __init__(self, *, seed: int | None, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        *,
+        provider: str,
+        seal: Seal,
+        seed: int | None,
+        endpoint: Endpoint,
+        log: Recent[Delivery],
+    ) -> None:
         self.endpoint = endpoint
-        self.log: Recent[Delivery] = Recent()
+        self.log = log
+        self.provider = provider
+        self._seal = seal
         self.held: deque[Parcel] = deque()
         self.pending = 0  # on the way, late or waiting; not those held
         self._seed = seed
@@ -61,17 +58,17 @@ class Courier:
         """How many URLs hear of an event."""
         return 1 if self.endpoint.target else 0
 
-    def accept(self, events: Iterable[Event], *, policy: Policy | None = None) -> None:
+    def accept(self, events: Iterable[Tidings], *, policy: Policy | None = None) -> None:
         """Take events over, to be delivered as the endpoint's policy says, or this one."""
         for event in events:
-            if self.endpoint.target and covers(self.endpoint.types, event.type):
+            if self._target_of(event) and covers(self.endpoint.types, event.type):
                 self._take(event, policy or self.endpoint.policy_for(event.type, self._chance))
 
     def release(
         self, *, types: tuple[str, ...] | None = None, limit: int | None = None, shuffle: bool
     ) -> int:
         """Let held ones go. How many."""
-        chosen = [parcel for parcel in self.held if covers(types, parcel.type)][:limit]
+        chosen = [parcel for parcel in self.held if covers(types, parcel.event.type)][:limit]
         gone = set(map(id, chosen))
         self.held = deque(parcel for parcel in self.held if id(parcel) not in gone)
         if shuffle:
@@ -90,15 +87,18 @@ class Courier:
         self._ready = asyncio.Queue()
         self._buffer.clear()
         self.held.clear()
-        self.log.clear()
         self.pending = 0
         self.endpoint = self._first_endpoint
         self._chance.seed(self._seed)
         self.start()
 
-    def _take(self, event: Event, policy: Policy) -> None:
+    def _target_of(self, event: Tidings) -> Target | None:
+        """The event's own address, where it has one."""
+        return event.target or self.endpoint.target
+
+    def _take(self, event: Tidings, policy: Policy) -> None:
         for copy in range(1, policy.duplicates + 2):
-            parcel = Parcel(event.id, event.type, event.body, policy, copy)
+            parcel = Parcel(event, policy, copy)
             if policy.drop:
                 self._write_down(parcel, outcome="dropped", error="as told")
             elif self.pending + len(self.held) >= MAX_WAITING_DELIVERIES:
@@ -147,7 +147,7 @@ class Courier:
             self.pending -= 1
 
     async def _deliver(self, parcel: Parcel) -> None:
-        target, began = self.endpoint.target, time.time()
+        target, began = self._target_of(parcel.event), time.time()
         if target is None:
             self._write_down(parcel, outcome="dropped", error="there is no URL any more")
             return
@@ -166,22 +166,8 @@ class Courier:
             )
 
     async def _post(self, parcel: Parcel, target: Target) -> tuple[int | None, str]:
-        body = _claiming(parcel.body, parcel.policy.livemode)
-        headers = {
-            "Content-Type": "application/json; charset=utf-8",
-            "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-        }
-        if parcel.policy.signature != "missing":
-            headers["Stripe-Signature"] = self._signature(body, parcel.policy)
+        headers, body = self._seal(parcel, self.endpoint.secrets, target)
         return await post(target, headers=headers, body=body, patience=self.endpoint.timeout)
-
-    def _signature(self, body: bytes, policy: Policy) -> str:
-        if policy.signature == "malformed":
-            return "v1=,t=yesterday,,"
-        secrets = self.endpoint.secrets or ("",)
-        if policy.signature == "wrong":
-            secrets = ("whsec_somebody_elses",)
-        return sign(body, secrets=secrets, timestamp=int(time.time() - policy.age))
 
     def _write_down(
         self,
@@ -196,8 +182,8 @@ class Courier:
         self.log.add(
             lambda seq: Delivery(
                 seq=seq,
-                event=parcel.event,
-                type=parcel.type,
+                event=parcel.event.id,
+                type=parcel.event.type,
                 copy=parcel.copy,
                 attempt=parcel.attempt,
                 outcome=outcome,
@@ -205,15 +191,6 @@ class Courier:
                 error=error,
                 at=time.time() if at is None else at,
                 seconds=round(seconds, 6),
+                provider=self.provider,
             )
         )
-
-
-def _claiming(body: bytes, livemode: bool | None) -> bytes:
-    if livemode is None:
-        return body
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return body
-    return json.dumps({**document, "livemode": livemode}, separators=(",", ":")).encode()

@@ -1,0 +1,1 @@
+"""Providers that carry messages: email, SMS and push, each under the path of its name."""

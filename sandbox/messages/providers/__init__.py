@@ -1,0 +1,1 @@
+"""What each provider is told: one file for each."""

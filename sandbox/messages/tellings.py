@@ -1,0 +1,24 @@
+"""Who tells of its messages afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sandbox.fields import BadInput
+from sandbox.messages.tracking.sendgrid import SendGridTelling
+from sandbox.messages.tracking.telling import Telling
+
+TELLINGS: dict[str, Telling] = {
+    "sendgrid": SendGridTelling(),
+}
+
+
+def demand_secrets(provider: str, secrets: Iterable[str]) -> None:
+    """Raises BadInput for what this provider cannot sign with. Stripe signs with anything."""
+    telling = TELLINGS.get(provider)
+    for secret in secrets:
+        try:
+            if telling is not None:
+                telling.proof(secret)
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"this is no secret of {provider}: {error}") from error

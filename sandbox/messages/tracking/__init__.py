@@ -1,0 +1,1 @@
+"""What each provider tells of its messages afterwards: one file for each."""
