@@ -133,6 +133,14 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = max(2_621_440, WEBHOOK_MAX_BYTES + 1)
 # How many requests of one web process may wait for a provider at a time.
 API_INLINE_CALLS = env.whole("API_INLINE_CALLS", 4)
 
+# Who sends, in which order; without it the only provider that is configured.
+EMAIL_ROUTE = env.words("EMAIL_ROUTE")
+SMS_ROUTE = env.words("SMS_ROUTE")
+PUSH_ROUTE = env.words("PUSH_ROUTE")
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost.example")
+# All attachments of one email together, before they are encoded.
+EMAIL_MAX_ATTACHMENT_BYTES = env.whole("EMAIL_MAX_ATTACHMENT_BYTES", 15_000_000)
+
 LOG_FORMAT = env.choice("LOG_FORMAT", FORMATS, default="console" if DEBUG else "json")
 LOG_LEVEL = env.choice("LOG_LEVEL", LEVELS, default="INFO")
 LOGGING_CONFIG = "integrations_project.logging.configure"
@@ -175,6 +183,7 @@ CELERY_TASK_ROUTES = {
     "webhooks.sweep_events": {"queue": MAINTENANCE_QUEUE},
     "webhooks.prune_events": {"queue": MAINTENANCE_QUEUE},
     "webhooks.catch_up": {"queue": MAINTENANCE_QUEUE},
+    "notifications.sweep_messages": {"queue": MAINTENANCE_QUEUE},
     "webhooks.go_on_replaying": {"queue": MAINTENANCE_QUEUE},
     "api.forget_requests": {"queue": MAINTENANCE_QUEUE},
     "webhooks.*": {"queue": "webhooks-v1"},
@@ -252,6 +261,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "webhooks-sweep": {
         "task": "webhooks.sweep_events",
+        "schedule": SWEEP_SECONDS,
+        "options": _periodic_options,
+    },
+    "notifications-sweep": {
+        "task": "notifications.sweep_messages",
         "schedule": SWEEP_SECONDS,
         "options": _periodic_options,
     },

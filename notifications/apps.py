@@ -8,3 +8,10 @@ from django.apps import AppConfig
 class NotificationsConfig(AppConfig):
     name = "notifications"
     verbose_name = "Notifications"
+
+    def ready(self) -> None:
+        from notifications import checks, sweep
+        from outbound.dispatcher import register_backlog
+
+        checks.register_all()
+        register_backlog(sweep)

@@ -90,7 +90,7 @@ class Message(models.Model):
             ),
             models.UniqueConstraint(
                 name="message_dedupe_key",
-                fields=("created_by", "dedupe_key"),
+                fields=("dedupe_key",),
                 condition=Q(dedupe_key__isnull=False),
             ),
         )

@@ -18,6 +18,12 @@ from pydantic import BaseModel, ValidationError
 
 from outbound import clock, engine, hints, registry
 from outbound.adapters import Operation
+from outbound.alternatives import (
+    blocked_circuits,
+    is_circuit_open,
+    lock_call,
+    may_be_asked_elsewhere,
+)
 from outbound.errors import (
     CallRefused,
     DeliveryError,
@@ -43,6 +49,7 @@ from outbound.interventions import (
 from outbound.models import CallAttempt, Circuit, CircuitTransition, OutboundCall
 from outbound.paging import Page, Position, page_of
 from outbound.parking import deliver_hint
+from outbound.registry import adapter_class
 from outbound.request_ids import current_request_id
 from outbound.states import SETTLED, WAITING, AttemptTrigger, CallStatus
 
@@ -51,11 +58,19 @@ __all__ = [
     "Circuit",
     "CircuitTransition",
     "OutboundCall",
+    "adapter_class",
+    "blocked_circuits",
     "cancel_call",
+    "check_key",
+    "check_text",
     "deliver_now",
     "enqueue_call",
+    "field_errors",
     "find_call",
+    "is_circuit_open",
     "list_calls",
+    "lock_call",
+    "may_be_asked_elsewhere",
     "operate_circuit",
     "perform_read",
     "resolve_call",
@@ -82,14 +97,18 @@ def enqueue_call(
     request_id: str | None = None,
     created_by: str = "",
     not_before: datetime | None = None,
+    not_after: datetime | None = None,
+    priority: int | None = None,
     inline: bool = False,
 ) -> OutboundCall:
     """Store a call, to be made soon after the current transaction commits.
 
     idempotency_key: the caller's own (1 to 255 visible ASCII characters). Used again with the
     same content it returns the call that is there. Without one, a key is minted.
-    not_before: the earliest time of the first attempt. inline: the caller goes on to
-    `deliver_now`, so nobody else is told for the first minute.
+    not_before: the earliest time of the first attempt; not_after: the end of the automatic ones,
+    where that is before the age limit. priority: 0 to 9, lower first, where several were parked;
+    None for the policy's. inline: the caller goes on to `deliver_now`, so nobody else is told for
+    the first minute.
 
     Raises UnknownAdapter, UnknownOperation, InvalidPayload (with a pointer to each field),
     KeyReused.
@@ -97,8 +116,8 @@ def enqueue_call(
     spec = registry.operation_of(adapter, operation)
     document = validate_payload(spec, payload)
     request_id = current_request_id() if request_id is None else request_id
-    _check_key(idempotency_key)
-    _check_text(
+    check_key(idempotency_key)
+    check_text(
         reference=(reference, 255),
         account=(account, 100),
         request_id=(request_id, 128),
@@ -119,10 +138,10 @@ def enqueue_call(
         idempotency_key=idempotency_key or f"hf-{call_id}",
         status=CallStatus.PENDING,
         max_attempts=policy.max_attempts,
-        priority=policy.priority,
+        priority=policy.priority if priority is None else priority,
         due_at=due_at,
         hint_at=due_at + (_hint_grace(inline=inline) if due_at <= now else timedelta(0)),
-        deadline_at=due_at + timedelta(seconds=policy.age_limit),
+        deadline_at=min(filter(None, (due_at + timedelta(seconds=policy.age_limit), not_after))),
         reference=reference,
         request_id=request_id,
         created_by=created_by,
@@ -190,7 +209,8 @@ def field_errors(error: ValidationError) -> list[FieldError]:
     ]
 
 
-def _check_key(key: object) -> None:
+def check_key(key: object) -> None:
+    """Raises InvalidPayload for what is no idempotency key of a caller's."""
     if key is not None and not (
         isinstance(key, str)
         and 1 <= len(key) <= MAX_KEY_LENGTH
@@ -200,7 +220,8 @@ def _check_key(key: object) -> None:
         raise InvalidPayload([FieldError("/idempotency_key", detail)])
 
 
-def _check_text(**texts: tuple[object, int]) -> None:
+def check_text(**texts: tuple[object, int]) -> None:
+    """Raises InvalidPayload for texts that are longer than they may be, or cannot be stored."""
     errors = [
         FieldError(f"/{name}", f"must be text of at most {limit} characters, without NUL")
         for name, (value, limit) in texts.items()

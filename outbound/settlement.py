@@ -22,6 +22,9 @@ _revived: dict[tuple[str, str], list[Hook]] = defaultdict(list)
 _postponed: dict[tuple[str, str], list[Hook]] = defaultdict(list)
 
 
+ANY = "*"  # in place of an adapter's name: whoever does this operation
+
+
 def on_settled(adapter: str, operation: str) -> Decorator:
     """Run a function when a call of this operation has an outcome: SUCCEEDED, FAILED, CANCELLED
     or UNKNOWN."""
@@ -43,15 +46,19 @@ def on_postponed(adapter: str, operation: str) -> Decorator:
 
 
 def postponed_hooks(adapter: str, operation: str) -> list[Hook]:
-    return _postponed.get((adapter, operation), [])
+    return _found(_postponed, adapter, operation)
 
 
 def settled_hooks(adapter: str, operation: str) -> list[Hook]:
-    return _settled.get((adapter, operation), [])
+    return _found(_settled, adapter, operation)
 
 
 def revived_hooks(adapter: str, operation: str) -> list[Hook]:
-    return _revived.get((adapter, operation), [])
+    return _found(_revived, adapter, operation)
+
+
+def _found(hooks: dict[tuple[str, str], list[Hook]], adapter: str, operation: str) -> list[Hook]:
+    return [*hooks.get((adapter, operation), []), *hooks.get((ANY, operation), [])]
 
 
 def _into(hooks: list[Hook]) -> Decorator:

@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
                     ),
                     models.UniqueConstraint(
                         condition=models.Q(("dedupe_key__isnull", False)),
-                        fields=("created_by", "dedupe_key"),
+                        fields=("dedupe_key",),
                         name="message_dedupe_key",
                     ),
                 ],

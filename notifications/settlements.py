@@ -1,0 +1,141 @@
+"""What becomes of recipients when a call has an outcome, has to wait, or is tried again.
+
+Hooks may run more than once, and after an event has said more: a recipient only goes up in rank,
+and whose `dispatch` is another one by now is not concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import groupby
+
+from notifications.adapters.replies import (
+    OPTED_OUT,
+    OUT_OF_QUOTA,
+    RECIPIENTS_REFUSED,
+    UNREGISTERED,
+    Receipt,
+    read_receipts,
+)
+from notifications.addresses import address_key_of
+from notifications.dispatching import fail_over, hand_on, sum_up
+from notifications.models import Dispatch, Message, Recipient, RecipientQuerySet
+from notifications.routing import BULK, OPERATIONS
+from notifications.states import CHANNELS, MessageKind, RecipientStatus, SuppressionReason
+from notifications.suppressions import add_suppression
+from outbound import clock
+from outbound.errors import RetryRefused
+from outbound.redaction import sanitise
+from outbound.services import OutboundCall, may_be_asked_elsewhere
+from outbound.settlement import ANY, on_postponed, on_revived, on_settled
+from outbound.states import CallStatus
+
+BATCH = 200
+SUPPRESSING = {
+    OPTED_OUT: SuppressionReason.OPTED_OUT,
+    UNREGISTERED: SuppressionReason.UNREGISTERED,
+}
+REFUSED = {RECIPIENTS_REFUSED, *SUPPRESSING}
+"""Codes by which a provider speaks of the recipient: to ask another one would bring the same."""
+
+
+def settle_dispatch(call: OutboundCall) -> None:
+    dispatch = _held(call)
+    if dispatch is None:
+        return
+    theirs = Recipient.objects.filter(dispatch=dispatch)
+    if call.status == CallStatus.SUCCEEDED:
+        record_receipts(dispatch, read_receipts(call.result or {}))
+    elif call.status == CallStatus.UNKNOWN:
+        theirs.advance_to(RecipientStatus.UNKNOWN, now=clock.now())
+    elif call.status == CallStatus.CANCELLED:
+        theirs.advance_to(RecipientStatus.CANCELLED, now=clock.now(), reason=call.rule)
+    else:
+        _settle_failure(dispatch, call, theirs)
+    sum_up(dispatch.message)
+
+
+def _held(call: OutboundCall) -> Dispatch | None:
+    """The dispatch of a call, its message locked."""
+    dispatch = Dispatch.objects.filter(call=call).first()
+    if dispatch is not None:
+        dispatch.message = Message.objects.select_for_update().get(pk=dispatch.message_id)
+    return dispatch
+
+
+def _settle_failure(dispatch: Dispatch, call: OutboundCall, theirs: RecipientQuerySet) -> None:
+    why = {"code": call.error_code, "reason": (call.error_message or call.rule)[:500]}
+    if call.error_code in REFUSED:
+        theirs.advance_to(RecipientStatus.REFUSED, now=clock.now(), **why)
+        if call.error_code in SUPPRESSING:
+            _suppress(theirs, SUPPRESSING[call.error_code], dispatch)
+        return
+    refused = f"{dispatch.provider} did not take it: {call.error_message or call.rule}"
+    if may_be_asked_elsewhere(call) and hand_on(dispatch, why=refused, in_order=False):
+        return
+    theirs.advance_to(RecipientStatus.FAILED, now=clock.now(), **why)
+
+
+def _suppress(recipients: RecipientQuerySet, reason: SuppressionReason, dispatch: Dispatch) -> None:
+    channel = CHANNELS[MessageKind(dispatch.message.kind)]
+    for recipient in recipients:
+        add_suppression(
+            channel, recipient.address, reason, provider=dispatch.provider, recipient=recipient
+        )
+
+
+def record_receipts(dispatch: Dispatch, receipts: Collection[Receipt]) -> None:
+    """Write down whom the provider has accepted. Without receipts, as where a person says that it
+    worked, it is all of them; with some, nothing is known of the others."""
+    now = clock.now()
+    theirs = Recipient.objects.filter(dispatch=dispatch)
+    if not receipts:
+        theirs.advance_to(RecipientStatus.QUEUED, now=now)
+        return
+    ids = dict(theirs.values_list("address_key", "pk"))
+    for (accepted, message_id, code, reason), alike in groupby(
+        sorted(receipts, key=_told), key=_told
+    ):
+        keys = [address_key_of(receipt.address) for receipt in alike]
+        rows = [ids[key] for key in keys if key in ids]
+        status = RecipientStatus.QUEUED if accepted else RecipientStatus.REFUSED
+        for start in range(0, len(rows), BATCH):
+            part = Recipient.objects.filter(pk__in=rows[start : start + BATCH])
+            part.filter(provider_message_id="").update(provider_message_id=message_id)
+            said = {} if accepted else {"code": code[:100], "reason": sanitise(reason)}
+            part.advance_to(status, now=now, **said)
+    if dispatch.message.kind == MessageKind.BULK_EMAIL:
+        theirs.advance_to(RecipientStatus.UNKNOWN, now=now)
+    else:
+        theirs.advance_to(RecipientStatus.QUEUED, now=now)
+
+
+def _told(receipt: Receipt) -> tuple[bool, str, str, str]:
+    return receipt.accepted, receipt.message_id[:255], receipt.code, receipt.reason
+
+
+def postpone_dispatch(call: OutboundCall) -> None:
+    """Somebody else is asked when the provider is out of order, or out of quota."""
+    if call.parked_by and call.parked_by == call.circuit:
+        fail_over(call.pk, why=f"the circuit of {call.adapter} is open")
+    elif call.error_code == OUT_OF_QUOTA:
+        fail_over(call.pk, why=f"{call.adapter} is out of quota")
+
+
+def revive_dispatch(call: OutboundCall) -> None:
+    dispatch = _held(call)
+    if dispatch is None:
+        return
+    theirs = Recipient.objects.filter(dispatch=dispatch)
+    if not theirs.exists():
+        raise RetryRefused("another provider was asked by now")
+    waiting = theirs.filter(status__in=(RecipientStatus.REQUESTED, RecipientStatus.UNKNOWN))
+    if not theirs.ask_again(now=clock.now()) and not waiting.exists():
+        raise RetryRefused("its recipients have the message by now")
+    sum_up(dispatch.message)
+
+
+for _operation in (*OPERATIONS.values(), BULK):
+    on_settled(ANY, _operation)(settle_dispatch)
+    on_postponed(ANY, _operation)(postpone_dispatch)
+    on_revived(ANY, _operation)(revive_dispatch)
