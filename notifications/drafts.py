@@ -6,9 +6,9 @@ Nothing is stored here, and whatever is wrong is told with a pointer to the fiel
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from email.utils import getaddresses
 from typing import Any
 
 from django.conf import settings
@@ -36,6 +36,11 @@ NUMBERS = 1_000  # of one SMS, devices of one push: a call each
 SHOWN = 100  # errors of one refusal at the most
 DEFAULT_TYPE = "application/octet-stream"
 SOMEBODY = {"address": "somebody@example.com"}
+
+NAMED = re.compile(
+    r'\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<name>[^<>"]*?))\s*<(?P<address>[^<>]*)>\s*'
+)
+ESCAPED = re.compile(r"\\(.)")
 
 Address = str | Mailbox | tuple[str, str]
 """`a@b.example`, `Ann <a@b.example>`, a Mailbox, or (address, name)."""
@@ -228,13 +233,11 @@ def _mailbox(given: Any, pointer: str) -> dict[str, str]:
         return {"address": given[0], "name": given[1]}
     if not isinstance(given, str) or "\n" in given or "\r" in given:
         _refuse(pointer, "is no email address")
-    if "<" not in given:
+    found = NAMED.fullmatch(given)
+    if found is None:
         return {"address": given, "name": ""}
-    found = getaddresses([given], strict=True)
-    if len(found) != 1 or not found[0][1]:
-        _refuse(pointer, "is no email address")
-    name, address = found[0]
-    return {"address": address, "name": name}
+    name = found["quoted"] if found["quoted"] is not None else found["name"]
+    return {"address": found["address"], "name": ESCAPED.sub(r"\1", name)}
 
 
 def _placeholders(content: Mapping[str, Any]) -> set[str]:
