@@ -137,7 +137,7 @@ API_INLINE_CALLS = env.whole("API_INLINE_CALLS", 4)
 EMAIL_ROUTE = env.words("EMAIL_ROUTE")
 SMS_ROUTE = env.words("SMS_ROUTE")
 PUSH_ROUTE = env.words("PUSH_ROUTE")
-DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost.example")
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 # All attachments of one email together, before they are encoded.
 EMAIL_MAX_ATTACHMENT_BYTES = env.whole("EMAIL_MAX_ATTACHMENT_BYTES", 15_000_000)
 
