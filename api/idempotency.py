@@ -25,8 +25,8 @@ from api.models import IdempotentRequest
 from api.problems import retry_after
 from outbound import clock
 from outbound.fields import canonical_json
-from outbound.inserts import insert_new
 from outbound.services import OutboundCall
+from outbound.statements import insert_if_new
 
 logger = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ def fingerprint(request: HttpRequest) -> str:
 def _insert_or_find(wanted: IdempotentRequest) -> IdempotentRequest:
     """Insert, and let the unique constraint decide. A row whose time is over makes way."""
     same = IdempotentRequest.objects.filter(client=wanted.client, key=wanted.key)
-    while not insert_new([wanted]):
+    while not insert_if_new(wanted):
         row = same.select_related("call").first()
         if row is not None and row.expires_at > wanted.created_at:
             return row

@@ -36,7 +36,6 @@ from outbound.errors import (
 from outbound.fields import canonical_json
 from outbound.gates import DATABASE_AWAY
 from outbound.ids import uuid7
-from outbound.inserts import insert_new
 from outbound.interventions import (
     cancel_call,
     find_call,
@@ -51,6 +50,7 @@ from outbound.paging import Page, Position, page_of
 from outbound.parking import deliver_hint
 from outbound.registry import adapter_class
 from outbound.request_ids import current_request_id
+from outbound.statements import insert, insert_if_new
 from outbound.states import SETTLED, WAITING, AttemptTrigger, CallStatus
 
 __all__ = [
@@ -149,8 +149,8 @@ def enqueue_call(
         updated_at=now,
     )
     if idempotency_key is None:
-        call.save(force_insert=True)
-    elif not insert_new([call]):
+        insert(call)
+    elif not insert_if_new(call):
         return _same_call(call)
     call.is_new = True
     if not inline and due_at <= now:

@@ -6,10 +6,11 @@ provider (a client_secret) stay in the call's encrypted result.
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import Any, Self
 
-from django.db import models
+from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Greatest
 
@@ -212,6 +213,28 @@ class Payment(models.Model):
         result = self.call.result if self.call else None
         secret = (result or {}).get("client_secret")
         return secret if isinstance(secret, str) else ""
+
+
+RESERVE_AT_ONCE = """
+    UPDATE payments_payment SET amount_reserved = amount_reserved + %s
+    WHERE provider_id = %s
+        AND amount_reserved <= COALESCE(amount_captured, amount) - %s
+        AND amount_refunded <= COALESCE(amount_captured, amount) - %s
+    RETURNING id
+"""
+
+
+def reserve_at_once(provider_id: str, amount: int) -> uuid.UUID | None:
+    """`reserve`, where nothing but the provider's id is known: the payment's id, and its row is
+    locked; None where there is no such payment, or not so much left. One short statement instead
+    of a query, built and read by the ORM, and an update."""
+    with connection.cursor() as cursor:
+        cursor.execute(RESERVE_AT_ONCE, [amount, provider_id, amount, amount])
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    payment_id: uuid.UUID = Payment._meta.pk.to_python(found[0])  # noqa: SLF001 - a public API
+    return payment_id
 
 
 class RefundQuerySet(models.QuerySet["Refund"]):

@@ -29,9 +29,10 @@ from outbound.services import (
     perform_read,
     validate_payload,
 )
+from outbound.statements import insert
 from payments.adapters.stripe import StripeAdapter
 from payments.errors import RefundTooLarge
-from payments.models import Customer, Payment, Refund
+from payments.models import Customer, Payment, Refund, reserve_at_once
 from payments.settlements import record_intent
 from payments.stripe_objects import read_intent
 
@@ -79,7 +80,9 @@ def create_customer(
         inline=inline,
     )
     known = None if call.is_new else Customer.objects.filter(call=call).first()
-    return known or Customer.objects.create(
+    if known is not None:
+        return known
+    customer = Customer(
         call=call,
         profile={k: call.payload[k] for k in ("email", "name") if k in call.payload},
         metadata=call.payload.get("metadata", {}),
@@ -87,6 +90,8 @@ def create_customer(
         created_at=call.created_at,
         updated_at=call.created_at,
     )
+    insert(customer)
+    return customer
 
 
 @transaction.atomic
@@ -179,9 +184,11 @@ def _store_payment(*, payload: dict[str, Any], reference: str, **options: Any) -
         **options,
     )
     known = None if call.is_new else Payment.objects.filter(call=call).first()
-    return known or Payment.objects.create(
+    if known is not None:
+        return known
+    payment = Payment(
         call=call,
-        customer=Customer.objects.filter(provider_id=call.payload.get("customer")).first(),
+        customer=_customer_of(call.payload.get("customer")),
         amount=call.payload["amount"],
         currency=call.payload["currency"],
         metadata=call.payload.get("metadata", {}),
@@ -189,6 +196,12 @@ def _store_payment(*, payload: dict[str, Any], reference: str, **options: Any) -
         created_at=call.created_at,
         updated_at=call.created_at,
     )
+    insert(payment)
+    return payment
+
+
+def _customer_of(provider_id: str | None) -> Customer | None:
+    return Customer.objects.filter(provider_id=provider_id).first() if provider_id else None
 
 
 def retrieve_payment(
@@ -282,27 +295,33 @@ def refund_payment(
         "create_refund",
         _given(payment_intent=_intent_id(payment), amount=amount, reason=reason, metadata=metadata),
     )
-    known = _refund_of_key(idempotency_key, asked)
-    if known is not None:
-        return known
-    # The row lock comes before the key is looked up again and before anything is inserted: who
-    # waited here for an equal request finds its refund.
-    locked = Payment.objects.select_for_update().filter(provider_id=asked["payment_intent"]).first()
-    known = _refund_of_key(idempotency_key, asked)
-    if known is not None:
-        return known
-    document = {**asked, "amount": _reserve(locked, asked.get("amount"))} if locked else asked
+    payment_id, amount = None, asked.get("amount")
+    if idempotency_key is None and amount is not None:
+        payment_id = reserve_at_once(asked["payment_intent"], amount)
+    if payment_id is None:  # a key, all that is left, no payment of ours, or too much
+        known = _refund_of_key(idempotency_key, asked)
+        if known is not None:
+            return known
+        # The row lock comes before the key is looked up again and before anything is inserted: who
+        # waited here for an equal request finds its refund.
+        intents = Payment.objects.select_for_update().filter(provider_id=asked["payment_intent"])
+        locked = intents.first()
+        known = _refund_of_key(idempotency_key, asked)
+        if known is not None:
+            return known
+        if locked is not None:
+            payment_id, amount = locked.pk, _reserve(locked, amount)
     call = enqueue_call(
         adapter=ADAPTER,
         operation="create_refund",
-        payload=document,
+        payload=asked if amount is None else {**asked, "amount": amount},
         idempotency_key=idempotency_key,
         reference=reference,
         request_id=request_id,
         created_by=created_by,
         inline=inline,
     )
-    return _store_refund(call, locked, everything="amount" not in asked)
+    return _store_refund(call, payment_id, everything="amount" not in asked)
 
 
 def _reserve(payment: Payment, amount: int | None) -> int:
@@ -313,11 +332,13 @@ def _reserve(payment: Payment, amount: int | None) -> int:
     return wanted
 
 
-def _store_refund(call: OutboundCall, payment: Payment | None, *, everything: bool) -> Refund:
+def _store_refund(call: OutboundCall, payment_id: uuid.UUID | None, *, everything: bool) -> Refund:
     known = None if call.is_new else Refund.objects.filter(call=call).first()
-    return known or Refund.objects.create(
+    if known is not None:
+        return known
+    refund = Refund(
         call=call,
-        payment=payment,
+        payment_id=payment_id,
         payment_intent=call.payload["payment_intent"],
         amount=call.payload.get("amount"),
         everything=everything,
@@ -327,6 +348,8 @@ def _store_refund(call: OutboundCall, payment: Payment | None, *, everything: bo
         created_at=call.created_at,
         updated_at=call.created_at,
     )
+    insert(refund)
+    return refund
 
 
 def _refund_of_key(key: str | None, asked: Mapping[str, Any]) -> Refund | None:

@@ -207,7 +207,7 @@ def test_what_fails_before_the_commit_leaves_nothing(
         raise OperationalError("gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr("payments.models.Payment.objects.create", fail)
+        patched.setattr("payments.services.insert", fail)
         answer = shop.write("/payment-intents", PAYMENT, idempotency_key="k")
     assert problem(answer, 503)["code"] == "unavailable"
     assert (OutboundCall.objects.count(), IdempotentRequest.objects.count()) == (0, 0)
