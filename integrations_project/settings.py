@@ -133,6 +133,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = max(2_621_440, WEBHOOK_MAX_BYTES + 1)
 # How many requests of one web process may wait for a provider at a time.
 API_INLINE_CALLS = env.whole("API_INLINE_CALLS", 4)
 
+# What Django itself and other apps send with send_mail becomes a message of ours.
+EMAIL_BACKEND = "notifications.backend.DurableEmailBackend"
 # Who sends, in which order; without it the only provider that is configured.
 EMAIL_ROUTE = env.words("EMAIL_ROUTE")
 SMS_ROUTE = env.words("SMS_ROUTE")
