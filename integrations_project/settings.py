@@ -336,17 +336,21 @@ if _topics := env.words("SNS_TOPIC_ARNS"):
         "ADAPTER": "webhooks.adapters.sns.SnsAdapter",
         "QUEUE": "webhooks-v1",
     }
+TWILIO_AUTH_TOKEN = env.secret("TWILIO_AUTH_TOKEN")
+_beside = {"twilio": [TWILIO_AUTH_TOKEN] if TWILIO_AUTH_TOKEN else []}  # it signs what Twilio sends
 # Each is there once its variable is set.
 for _name, _source, _variable in (
     ("github", "github.GitHubSource", "GITHUB_WEBHOOK_SECRETS"),
     ("mailgun", "mailgun.MailgunSource", "MAILGUN_WEBHOOK_SIGNING_KEYS"),
+    ("postmark", "postmark.PostmarkSource", "POSTMARK_WEBHOOK_CREDENTIALS"),
+    ("resend", "resend.ResendSource", "RESEND_WEBHOOK_SECRETS"),
     ("sendgrid", "sendgrid.SendGridSource", "SENDGRID_WEBHOOK_PUBLIC_KEYS"),
     ("slack", "slack.SlackSource", "SLACK_SIGNING_SECRETS"),
     ("standard", "standard.StandardSource", "STANDARD_WEBHOOK_SECRETS"),
     ("svix", "standard.SvixSource", "SVIX_WEBHOOK_SECRETS"),
     ("twilio", "twilio.TwilioSource", "TWILIO_AUTH_TOKENS"),
 ):
-    if _secrets := env.secret_words(_variable):
+    if _secrets := [*env.secret_words(_variable), *_beside.get(_name, [])]:
         WEBHOOK_SOURCES[_name] = {
             "SOURCE": f"webhooks.providers.{_source}",
             "OPTIONS": {"SECRETS": list(dict.fromkeys(_secrets))},

@@ -93,6 +93,7 @@ def receive(
     if sender is not None:
         throttle.proved(source, sender)
     count_verified(source, label)
+    headers = scheme.with_address(headers, url)
     reply = scheme.reply(body)
     if reply is not None:
         return Received(events=(), duplicate=False, reply=reply)

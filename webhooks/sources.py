@@ -62,6 +62,11 @@ class Source:
         InvalidSignature, MalformedBody."""
         raise ImproperlyConfigured(f"{type(self).__name__} does not verify anything")
 
+    def with_address(self, headers: Mapping[str, str], url: str) -> Mapping[str, str]:
+        """The headers of a verified delivery, and beside them what the address to which it was sent
+        says of its events, where the scheme proves that, too."""
+        return headers
+
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
         """The events in a body. Raises MalformedBody."""
         raise ImproperlyConfigured(f"{type(self).__name__} does not parse anything")

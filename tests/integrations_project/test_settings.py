@@ -181,6 +181,8 @@ class TestBroker:
 OPTIONAL_SOURCES = {
     "github": "GITHUB_WEBHOOK_SECRETS",
     "mailgun": "MAILGUN_WEBHOOK_SIGNING_KEYS",
+    "postmark": "POSTMARK_WEBHOOK_CREDENTIALS",
+    "resend": "RESEND_WEBHOOK_SECRETS",
     "sendgrid": "SENDGRID_WEBHOOK_PUBLIC_KEYS",
     "slack": "SLACK_SIGNING_SECRETS",
     "standard": "STANDARD_WEBHOOK_SECRETS",
@@ -203,6 +205,13 @@ class TestOptionalSources:
         assert found[name]["OPTIONS"]["SECRETS"] == ["one", "two"]
         source = import_string(found[name]["SOURCE"])
         assert source.secret_variable == variable
+
+    def test_the_token_that_sends_proves_as_well(self, state: Path) -> None:
+        """Twilio signs with the auth token that our own requests show."""
+        settings = load(state, TWILIO_AUTH_TOKEN="three", TWILIO_AUTH_TOKENS="one,three")
+        assert settings.WEBHOOK_SOURCES["twilio"]["OPTIONS"]["SECRETS"] == ["one", "three"]
+        found = load(state, TWILIO_AUTH_TOKEN="three").WEBHOOK_SOURCES
+        assert found["twilio"]["OPTIONS"]["SECRETS"] == ["three"]
 
     def test_topics(self, state: Path) -> None:
         """Of Amazon SNS, with the adapter that confirms subscriptions to them."""

@@ -269,6 +269,26 @@ class TestSvix(StandardContract, DoorContract):
         assert self.verify(replace(delivery, headers=headers))
 
 
+class TestResend(TestSvix):
+    """Svix under a name of its own."""
+
+    path = "webhooks.providers.resend.ResendSource"
+
+    def body(self, number: int = 1) -> bytes:
+        document = {"type": "email.delivered", "data": {"email_id": f"m{number}"}}
+        return json.dumps(document).encode()
+
+    def expect(self, body: bytes) -> list[tuple[str, str]]:
+        return [(f"msg_{hashlib.md5(body).hexdigest()}", "email.delivered")]
+
+    def test_what_it_is_about(self) -> None:
+        [envelope] = self.parse(self.delivery())
+        assert self.source().ordering_key(envelope) == "m1"
+        odd: tuple[Any, ...] = (None, [], {}, {"email_id": 1}, {"email_id": ""})
+        for about in odd:
+            assert self.source().ordering_key(replace(envelope, payload={"data": about})) == ""
+
+
 def public_of(key: EllipticCurvePrivateKey) -> str:
     der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(der).decode()
@@ -524,6 +544,23 @@ class TestTwilio(SourceContract, DoorContract):
             found = [(e.event_id, e.event_type, e.account) for e in self.parse(delivery)]
             assert found == [(event_id, event_type, "AC1")]
 
+    @pytest.mark.django_db
+    def test_what_the_address_says(self, post: Callable[[Delivery], Any]) -> None:
+        """What stands behind the ? is signed with it, so it belongs to the event; a header of the
+        name under which it is kept is not."""
+        url = f"{URL}?call=0198c0de-0000-7000-8000-000000000001&key=4111111111111111&empty="
+        signed = self.sign(self.body(), secret=self.secrets[0], at=NOW, url=url)
+        assert post(signed.with_header("X-Holdfast-Query", "call=forged")).status_code == 200
+        event = engine.open_event(WebhookEvent.objects.get())
+        assert event.payload["query"] == {
+            "call": "0198c0de-0000-7000-8000-000000000001",
+            "key": "4111111111111111",
+        }
+        plain = self.sign(self.body(2), secret=self.secrets[0], at=NOW)
+        assert post(plain.with_header("X-Holdfast-Query", "call=forged")).status_code == 200
+        row = WebhookEvent.objects.get(event_id="SM2:delivered")
+        assert "query" not in engine.open_event(row).payload
+
     def test_json(self) -> None:
         """Only with its digest in the address, which is what is signed."""
         body = b'[{"id": "EZ1", "type": "com.twilio.messaging.message.sent"}]'
@@ -649,6 +686,84 @@ class TestBasic(TestBearer):
     def sign(self, body: bytes, *, secret: str, at: datetime) -> Delivery:
         shown = base64.b64encode(secret.encode()).decode()
         return Delivery(body, {"Authorization": f"Basic {shown}"})
+
+
+class TestPostmark(SourceContract, DoorContract):
+    path = "webhooks.providers.postmark.PostmarkSource"
+    secrets = ("user:pass:word", "user:other")
+    proofs = ("Authorization",)
+    signs_body = False
+
+    def body(self, number: int = 1, **members: Any) -> bytes:
+        document = {
+            "RecordType": "Delivery",
+            "MessageID": f"883953f4-6105-42a2-a16a-{number:012}",
+            "Recipient": "jo@example.com",
+            "DeliveredAt": "2026-11-24T13:00:00.0000000+01:00",
+            "Metadata": {"n": "1"},
+            **members,
+        }
+        return json.dumps(document).encode()
+
+    def sign(self, body: bytes, *, secret: str, at: datetime) -> Delivery:
+        shown = base64.b64encode(secret.encode()).decode()
+        return Delivery(body, {"Authorization": f"Basic {shown}"})
+
+    def expect(self, body: bytes) -> list[tuple[str, str]]:
+        return [(self.id_of(body), "Delivery")]
+
+    def id_of(self, body: bytes) -> str:
+        [envelope] = self.source().parse(body, {})
+        return envelope.event_id
+
+    def test_the_id(self) -> None:
+        """The same of what is said again, another one for another time, recipient, type or bounce;
+        and it names nobody."""
+        right = self.id_of(self.body())
+        assert right.startswith("Delivery:883953f4-6105-42a2-a16a-000000000001:")
+        assert "jo" not in right.rpartition(":")[2]
+        assert self.id_of(self.body(Metadata={}, Details="250 OK", Tag="t")) == right
+        others = (
+            {"RecordType": "Open"},
+            {"Recipient": "al@example.com"},
+            {"DeliveredAt": "2026-11-24T13:00:01.0000000+01:00"},
+            {"ReceivedAt": "2026-11-24T13:00:00Z"},
+            {"ID": 42},
+            {"MessageID": None},
+            {"MessageID": "x" * 256},
+            {"MessageID": "\x00"},
+        )
+        assert len({right, *(self.id_of(self.body(**other)) for other in others)}) == 9
+
+    def test_when(self) -> None:
+        [envelope] = self.parse(self.delivery())
+        assert envelope.occurred_at == NOW
+        odd: tuple[Any, ...] = (
+            None,
+            1,
+            [],
+            "",
+            "yesterday",
+            "0001-01-01T00:00:00+20:00",
+            "9999-12-31",
+        )
+        for written in odd:
+            [envelope] = self.source().parse(self.body(DeliveredAt=written), {})
+            assert envelope.occurred_at is None
+
+    @pytest.mark.django_db
+    def test_what_stops_the_repeats(self, post: Callable[[Delivery], Any]) -> None:
+        """403 for what cannot become right; 401 for a password that may be put right here."""
+        now = datetime.now(UTC)
+        for body in (b"{", b"{}", b'{"RecordType": 1}'):
+            answer = post(self.sign(body, secret=self.secrets[0], at=now))
+            assert (answer.status_code, answer.json()["code"]) == (403, "malformed")
+        assert post(self.sign(self.body(), secret=self.secrets[1], at=now)).status_code == 401
+
+    def test_no_name(self) -> None:
+        """A check fails for credentials that are no user:password."""
+        assert list(self.source_class().problems({"SECRETS": ["password"]}))
+        assert list(self.source_class().problems({"SECRETS": ["a:b"], "SCHEME": "bearer"}))
 
 
 @pytest.mark.parametrize(

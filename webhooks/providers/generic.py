@@ -155,11 +155,12 @@ class SharedSecretSource(NamedSource):
 
     option_names: ClassVar[frozenset[str]] = NamedSource.option_names | {"SCHEME"}
     schemes: ClassVar[tuple[str, ...]] = ("bearer", "basic")
+    default_scheme: ClassVar[str] = "bearer"
 
     def verify(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, url: str = ""
     ) -> str:
-        wanted = self.options.get("SCHEME", "bearer")
+        wanted = self.options.get("SCHEME", self.default_scheme)
         scheme, _, shown = read_header(headers, "Authorization").partition(" ")
         if scheme.lower() != wanted or not shown.strip(" "):
             raise MissingSignature(f"the Authorization header must be {wanted}")
@@ -171,7 +172,7 @@ class SharedSecretSource(NamedSource):
     @classmethod
     def problems(cls, options: Mapping[str, Any]) -> Iterator[str]:
         yield from super().problems(options)
-        scheme = options.get("SCHEME", "bearer")
+        scheme = options.get("SCHEME", cls.default_scheme)
         if scheme not in cls.schemes:
             yield f"SCHEME must be one of {', '.join(cls.schemes)}"
         secrets = options.get("SECRETS") or ()

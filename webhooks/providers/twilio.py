@@ -8,8 +8,11 @@ import hmac
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import ClassVar
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit, urlunsplit
 
+from django.utils.datastructures import CaseInsensitiveMapping
+
+from outbound.redaction import storable
 from webhooks.envelopes import Envelope, is_name, read_form, read_json
 from webhooks.errors import InvalidSignature, MalformedBody
 from webhooks.signatures import as_bytes, matching, read_header
@@ -18,6 +21,8 @@ from webhooks.sources import Source
 SIGNATURE = "X-Twilio-Signature"
 BODY_DIGEST = "bodySHA256"
 FORM = "application/x-www-form-urlencoded"
+QUERY = "X-Holdfast-Query"  # ours: what was signed with the address is kept as a header
+QUERY_CHARACTERS = 2000
 PORTS = {"https": 443, "http": 80}
 # What a callback is about, and where it says how that stands.
 ABOUT = (
@@ -31,7 +36,8 @@ class TwilioSource(Source):
     token. Set PUBLIC_URL where a proxy stands in front.
 
     There is no time and no event id: the same status of the same message is one event. JSON is
-    covered only by `bodySHA256` in the address, and refused without.
+    covered only by `bodySHA256` in the address, and refused without. What stands behind the `?` of
+    the address is in the payload's `query`: who gave Twilio the address put it there.
     https://www.twilio.com/docs/usage/webhooks/webhooks-security
     """
 
@@ -55,10 +61,20 @@ class TwilioSource(Source):
         )
         return self.label_of(secret)
 
+    def with_address(self, headers: Mapping[str, str], url: str) -> Mapping[str, str]:
+        return CaseInsensitiveMapping({**headers, QUERY: urlsplit(url).query[:QUERY_CHARACTERS]})
+
+    def keep(self, headers: Mapping[str, str]) -> dict[str, str]:
+        query = headers.get(QUERY, "")
+        return super().keep(headers) | (
+            {QUERY: storable(query, limit=QUERY_CHARACTERS)} if query else {}
+        )
+
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
         if not _is_form(headers):
             return _cloud_events(body)
         fields = {name: values[-1] for name, values in read_form(body).items()}
+        query = dict(parse_qsl(headers.get(QUERY, "")))
         for sid, statuses, kind in ABOUT:
             status = next((fields[name] for name in statuses if name in fields), "")
             if fields.get(sid) and status:
@@ -69,7 +85,7 @@ class TwilioSource(Source):
                         Envelope(
                             event_id=event_id,
                             event_type=event_type,
-                            payload=dict(fields),
+                            payload=fields | ({"query": query} if query else {}),
                             account=account if is_name(account) else "",
                         )
                     ]
