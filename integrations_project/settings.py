@@ -316,6 +316,32 @@ OUTBOUND_ADAPTERS: dict[str, dict[str, Any]] = {
         },
     },
 }
+OUTBOUND_ADAPTERS["console"] = {
+    "ADAPTER": "notifications.adapters.console.ConsoleAdapter",
+    "QUEUE": "notifications-v1",
+}
+# Each is there once its first option is set.
+for _name, _adapter, _options in (
+    (
+        "sendgrid",
+        "sendgrid.SendGridAdapter",
+        {
+            "API_KEY": env.secret("SENDGRID_API_KEY"),
+            "API_BASE": env.url("SENDGRID_API_BASE", "https://api.sendgrid.com"),
+        },
+    ),
+):
+    _limits = {
+        "rate": env.optional_number(f"{_name.upper()}_RATE_LIMIT"),
+        "concurrency": env.optional_number(f"{_name.upper()}_CONCURRENCY"),
+    }
+    if next(iter(_options.values())):
+        OUTBOUND_ADAPTERS[_name] = {
+            "ADAPTER": f"notifications.adapters.{_adapter}",
+            "QUEUE": "notifications-v1",
+            "OPTIONS": _options,
+            "LIMITS": _limits,
+        }
 WEBHOOK_SOURCES: dict[str, dict[str, Any]] = {
     "stripe": {
         "SOURCE": "webhooks.providers.stripe.StripeSource",

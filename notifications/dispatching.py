@@ -48,7 +48,7 @@ def hand_over(
     provider = message.route[place]
     operation = operation_for(provider, message)
     made = []
-    for part in _parts(message, recipients, size=batch_of(provider, operation)):
+    for part in _parts(message, recipients, size=batch_of(provider, operation, message)):
         call = enqueue_call(
             adapter=provider,
             operation=operation,

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-from notifications.adapters import MessageAdapter
+from notifications.adapters import BASE64, MessageAdapter
 from notifications.errors import NoProvider
 from notifications.models import Message
 from notifications.states import CHANNELS, Channel, MessageKind
@@ -21,7 +21,6 @@ OPERATIONS = {
 }
 BULK = "send_bulk_email"
 LOCAL = "console"  # never chosen by itself beside a real one
-BASE64 = 4 / 3
 
 
 def provider_class(name: str) -> type[MessageAdapter] | None:
@@ -116,10 +115,12 @@ def operation_for(provider: str, message: Message) -> str:
     return OPERATIONS[CHANNELS[MessageKind(message.kind)]]
 
 
-def batch_of(provider: str, operation: str) -> int:
+def batch_of(provider: str, operation: str, message: Message) -> int:
     """How many recipients of a bulk message one call takes."""
     found = provider_class(provider)
-    return found.batch_limit if found and operation == BULK else 1
+    if found is None or operation != BULK:
+        return 1
+    return found.recipients_per_call(size_of(message.content))
 
 
 def first_place(message: Message) -> tuple[int, str]:

@@ -13,12 +13,13 @@ from notifications.adapters.replies import (
     OPTED_OUT,
     OUT_OF_QUOTA,
     RECIPIENTS_REFUSED,
+    TRY_AGAIN,
     UNREGISTERED,
     Receipt,
     read_receipts,
 )
 from notifications.addresses import address_key_of
-from notifications.dispatching import fail_over, hand_on, sum_up
+from notifications.dispatching import fail_over, hand_on, hand_over, point, sum_up
 from notifications.models import Dispatch, Message, Recipient, RecipientQuerySet
 from notifications.routing import BULK, OPERATIONS
 from notifications.states import CHANNELS, MessageKind, RecipientStatus, SuppressionReason
@@ -45,7 +46,9 @@ def settle_dispatch(call: OutboundCall) -> None:
         return
     theirs = Recipient.objects.filter(dispatch=dispatch)
     if call.status == CallStatus.SUCCEEDED:
-        record_receipts(dispatch, read_receipts(call.result or {}))
+        receipts = read_receipts(call.result or {})
+        _ask_again(dispatch, receipts)
+        record_receipts(dispatch, receipts)
     elif call.status == CallStatus.UNKNOWN:
         theirs.advance_to(RecipientStatus.UNKNOWN, now=clock.now())
     elif call.status == CallStatus.CANCELLED:
@@ -82,6 +85,18 @@ def _suppress(recipients: RecipientQuerySet, reason: SuppressionReason, dispatch
         add_suppression(
             channel, recipient.address, reason, provider=dispatch.provider, recipient=recipient
         )
+
+
+def _ask_again(dispatch: Dispatch, receipts: Collection[Receipt]) -> None:
+    """A call of their own for those whom the provider could not take yet. It ends: with each call
+    somebody was taken, or there would be no receipts."""
+    keys = {address_key_of(receipt.address) for receipt in receipts if receipt.code == TRY_AGAIN}
+    waiting = Recipient.objects.filter(dispatch=dispatch, status=RecipientStatus.REQUESTED)
+    recipients = [each for each in waiting.order_by("place") if each.address_key in keys]
+    if recipients:
+        why = f"{dispatch.provider} has taken others first"
+        hand_over(dispatch.message, recipients, place=dispatch.place, why=why)
+        point(recipients)
 
 
 def record_receipts(dispatch: Dispatch, receipts: Collection[Receipt]) -> None:

@@ -13,6 +13,7 @@ from notifications import services
 from notifications.adapters.replies import (
     OPTED_OUT,
     RECIPIENTS_REFUSED,
+    TRY_AGAIN,
     UNREGISTERED,
     Receipt,
     accepted_reply,
@@ -173,6 +174,24 @@ class TestBulk:
         providers.first.then(accepted_reply(receipts, message_id=""))
         providers.work()
         assert list(statuses(message).values()) == [S.QUEUED, S.UNKNOWN]
+
+    def test_who_could_not_be_taken_yet(self, providers: Providers) -> None:
+        """They have a call of their own, and nobody else is asked for again."""
+        message = self.bulk(recipients=PEOPLE[:3]).message
+        receipts = [
+            Receipt("p0@example.com", True, "m-0"),
+            Receipt("p1@example.com", False, code=TRY_AGAIN, reason="too fast"),
+            Receipt("p2@example.com", False, code="refused", reason="no such mailbox"),
+        ]
+        providers.first.then(accepted_reply(receipts, message_id=""))
+        providers.work()
+        asked = [
+            [each["address"] for each in seen.payload["recipients"]]
+            for seen in providers.first.seen
+        ]
+        assert asked == [[f"p{n}@example.com" for n in range(3)], ["p1@example.com"]]
+        assert list(statuses(message).values()) == [S.QUEUED, S.QUEUED, S.REFUSED]
+        assert reread(message).status == MessageStatus.SENT
 
     def test_without_batches_each_has_a_call(
         self, providers: Providers, settings: LazySettings
