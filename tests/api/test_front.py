@@ -39,11 +39,13 @@ def bare(method: str, path: str, **headers: str) -> Any:
     [
         "/api", "/api/", "/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v2/calls",
         "/api/v1/calls/", "/api/v1/calls/a/b/c", "/api/v1/%00", "/api/v1/\u00e9", "/api//v1/calls",
+        "/api/v1/calls+", "/api/v1/%63alls%2F", "/api/v1/calls%0A", "/api/v1/calls;a=b",
+        "/api/v1/%ff", "/api/v1/../v1/calls", "/api/v1/CALLS", "/api/v1/refunds%2F",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
 def test_nothing_there(method: str, path: str) -> None:
-    """404."""
+    """404, however the address is written."""
     assert problem(bare(method, path), 404)["code"] == "not_found"
 
 
@@ -51,10 +53,28 @@ def test_nothing_there(method: str, path: str) -> None:
 def test_wrong_methods(path: str) -> None:
     """405 with the methods that there are."""
     right = {method for method, at in OPERATIONS if at == path}
-    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - right:
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"} - right:
         answer = bare(method, path)
         assert problem(answer, 405)["code"] == "method_not_allowed"
         assert set(answer["Allow"].split(", ")) == right
+    answer = bare("HEAD", path)
+    assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
+    assert set(answer["Allow"].split(", ")) == right
+
+
+@pytest.mark.parametrize("path", ["/api/v1/openapi.json", "/api/v1/docs"])
+def test_what_describes_it_is_only_read(path: str) -> None:
+    """405 for all else."""
+    for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        answer = bare(method, path)
+        assert problem(answer, 405)["code"] == "method_not_allowed"
+        assert answer["Allow"] == "GET, HEAD"
+
+
+def test_nothing_is_kept_on_the_way() -> None:
+    """No answer may be stored by a proxy, be it a refusal."""
+    for path in ("/api/v1/calls", "/api/v1/nothing", "/api/v1/openapi.json"):
+        assert bare("GET", path)["Cache-Control"] == "no-store"
 
 
 def test_a_wrong_host() -> None:

@@ -89,21 +89,6 @@ def test_more_than_can_be_refunded(shop: Caller, sandbox: Sandbox) -> None:
     document(shop.write("/refunds", body, idempotency_key="r"), 202)
 
 
-@pytest.mark.parametrize("path", ["/payment-intents", "/customers", "/refunds"])
-@pytest.mark.parametrize("key", [None, "", "a b", "é", "a\x7fb", "a\tb", "x" * 256])
-def test_keys_that_are_none(shop: Caller, path: str, key: str | None) -> None:
-    """400: 1 to 255 visible ASCII characters, or nothing is looked at."""
-    found = problem(
-        shop.post(path, PAYMENT, **({} if key is None else {"idempotency_key": key})), 400
-    )
-    assert found["code"] == ("idempotency_key_malformed" if key else "idempotency_key_missing")
-
-
-def test_the_longest_key(shop: Caller) -> None:
-    """255 visible characters are a key."""
-    document(shop.write("/payment-intents", PAYMENT, idempotency_key="~" * 255), 202)
-
-
 @pytest.mark.both_databases
 def test_asked_again(shop: Caller) -> None:
     """The current call object, with the first status, Location and Idempotent-Replayed. How the
@@ -145,12 +130,6 @@ def test_keys_belong_to_clients(shop: Caller, desk: Caller) -> None:
     document(shop.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
     document(desk.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
     assert OutboundCall.objects.count() == 2
-
-
-def test_a_corrected_body_may_use_the_same_key(shop: Caller) -> None:
-    """After a 422 nothing is kept."""
-    problem(shop.write("/payment-intents", {"amount": 1}, idempotency_key="k"), 422)
-    document(shop.write("/payment-intents", PAYMENT, idempotency_key="k"), 202)
 
 
 def test_after_a_429_the_key_is_free() -> None:

@@ -1,0 +1,41 @@
+"""Every operation of the API, and a request that each would take: rules that hold for all of them
+are tested from these tables, which a new operation has to join."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from api.pages import document
+from tests.api.conftest import PAYMENT
+
+WRITES: dict[str, dict[str, Any]] = {  # what makes a call, and takes an Idempotency-Key
+    "/payment-intents": PAYMENT,
+    "/customers": {"email": "jo@example.com"},
+    "/refunds": {"payment_intent": "pi_elsewhere"},
+    "/payment-intents/{payment_intent}/cancel": {"reason": "abandoned"},
+}
+OTHERS: dict[str, dict[str, Any]] = {  # what is guarded by a status instead
+    "/calls/{call_id}/retry": {"as_new": True, "reason": "the card works now"},
+    "/calls/{call_id}/cancel": {"reason": "not wanted any more"},
+    "/events/{event_id}/replay": {"reason": "fixed"},
+}
+POSTS = {**WRITES, **OTHERS}
+
+DESCRIBED: dict[str, dict[str, Any]] = {
+    path.removeprefix("/api/v1"): methods for path, methods in document()["paths"].items()
+}
+OPERATIONS = [(method.upper(), path) for path, methods in DESCRIBED.items() for method in methods]
+
+
+def filled(path: str, **names: str) -> str:
+    """The path with its parameters: an id of nothing, where none is given."""
+    return re.sub(r"{(\w+)}", lambda found: names.get(found[1], "pi_nothing"), path)
+
+
+def fields_of(path: str) -> set[str]:
+    """The names that a POST's body may have, as it is described."""
+    body = DESCRIBED[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    models = [body, *body.get("anyOf", [])]
+    [name] = [model["$ref"].rpartition("/")[2] for model in models if "$ref" in model]
+    return set(document()["components"]["schemas"][name]["properties"])
