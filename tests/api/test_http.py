@@ -74,6 +74,16 @@ def problem(answer: Answer, status: int) -> str:
     return code
 
 
+def test_a_command_that_cannot_do_it(server: Server) -> None:
+    """One line, and exit code 1."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "disable_api_client", "nobody"],
+        env=server.environment, cwd=ROOT, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "CommandError: there is no client 'nobody'\n"
+
+
 def test_a_write(server: Server, key: bytes) -> None:
     """With a length or in chunks: the same request."""
     first = server.send(head(PAYMENTS, key, JSON, named("a"), sized(BODY)) + b"\r\n" + BODY)

@@ -86,6 +86,17 @@ def test_goes_on_in_the_background(shop: Caller, settings: Settings, words: str)
     assert row.hint_at == row.due_at or kind == "stored_failure"  # nobody else was told of it
 
 
+@pytest.mark.parametrize("words", ["slow down", "busy", "silence"])
+def test_strict_is_for_what_was_never_sent(shop: Caller, settings: Settings, words: str) -> None:
+    """What reached the provider is not cancelled, whatever was preferred: it goes on."""
+    behaviour, kind = ON[words]
+    with provider(settings, behaviour):
+        answer = shop.write("/payment-intents", PAYMENT, prefer="wait=9, handling=strict")
+    call = document(answer, 202)
+    assert (call["status"], call["error"]["kind"]) == ("retrying", kind)
+    assert answer["Preference-Applied"] == "wait=9, handling=strict"
+
+
 def test_worked(shop: Caller, settings: Settings) -> None:
     """201 with the provider's object in `result`, and all that was asked for went there."""
     made = {"id": "pi_1", "object": "payment_intent", "client_secret": "pi_1_secret", "odd": None}
