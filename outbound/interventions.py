@@ -37,7 +37,8 @@ def operate_circuit(*, name: str, mode: CircuitMode, reason: str = "", actor: st
 
 def find_call(call_id: object) -> OutboundCall | None:
     """The call of that id; None when there is none, or when it is no id at all."""
-    return OutboundCall.objects.with_id(call_id).first()
+    # without its payload: what cannot be decrypted can still be looked at, and be cancelled
+    return OutboundCall.objects.with_id(call_id).defer("payload").first()
 
 
 @transaction.atomic

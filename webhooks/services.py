@@ -206,7 +206,7 @@ def _count_deliveries(seen: Collection[uuid.UUID]) -> None:
 
 def find_event(*, event_id: object) -> WebhookEvent | None:
     """The event of that id of ours; None when there is none, or when it is no id at all."""
-    return WebhookEvent.objects.with_id(event_id).first()
+    return WebhookEvent.objects.with_id(event_id).defer("body").first()
 
 
 def list_events(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
+from pytest_django import Settings
 
 from outbound import clock
 from outbound.models import OutboundCall
@@ -119,6 +121,17 @@ def test_what_a_provider_answered_can_hold_anything(desk: Caller) -> None:
     found: dict[str, Any] = document(desk.get(f"/calls/{call.pk}"), 200)
     assert found["result"] == {"a": "\ud800", "b": [1.5, None, {"c": True}]}
     assert document(desk.get("/calls"), 200)["items"] == [found]
+
+
+def test_what_cannot_be_decrypted(desk: Caller, settings: Settings) -> None:
+    """A payload or a body whose key is lost is not needed to look at its row, nor to cancel it."""
+    call, event = make_call(created_by="api:desk"), make_event()
+    settings.FIELD_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    assert document(desk.get(f"/calls/{call.pk}"), 200)["status"] == "pending"
+    assert document(desk.get("/calls"), 200)["items"][0]["id"] == str(call.pk)
+    assert document(desk.post(f"/calls/{call.pk}/cancel"), 200)["status"] == "cancelled"
+    assert document(desk.get(f"/events/{event.pk}"), 200)["status"] == "received"
+    assert document(desk.get("/events"), 200)["items"][0]["id"] == str(event.pk)
 
 
 def test_events_keep_their_rows(desk: Caller) -> None:
