@@ -136,40 +136,37 @@ def test_unknown_fields(desk: Caller, addressed: dict[str, str], path: str) -> N
     assert len(long[0]) <= 200
 
 
+NO_BODIES = [
+    (b"{", 400),
+    (b"nonsense", 400),
+    (b"\xff\xfe{}", 400),
+    (b'{"a": "\xff"}', 400),
+    (b"\xef\xbb\xbf{}", 400),
+    ('{"a": 1}'.encode("utf-16"), 400),
+    (b'{"amount": NaN}', 400),
+    (b'{"amount": Infinity}', 400),
+    (b'{"amount": ' + b"9" * 5000 + b"}", 400),
+    (b'{"amount": 1, "amount": 2}', 400),
+    (b"[" * 200_000, 400),
+    (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, 400),
+    (b"\x00", 400),
+    (b" ", 400),
+    (b"[]", 422),
+    (b"1", 422),
+    (b'"a"', 422),
+    (b"true", 422),
+    (b" " * (MAX_BYTES + 1), 413),
+    (b'{"a": "' + b"x" * 3_000_000 + b'"}', 413),
+]
+
+
 @pytest.mark.parametrize("path", BODIES)
-@pytest.mark.parametrize(
-    "raw, status",
-    [
-        (b"{", 400),
-        (b"nonsense", 400),
-        (b"\xff\xfe{}", 400),
-        (b'{"a": "\xff"}', 400),
-        (b"\xef\xbb\xbf{}", 400),
-        ('{"a": 1}'.encode("utf-16"), 400),
-        (b'{"amount": NaN}', 400),
-        (b'{"amount": Infinity}', 400),
-        (b'{"amount": ' + b"9" * 5000 + b"}", 400),
-        (b'{"amount": 1, "amount": 2}', 400),
-        (b"[" * 200_000, 400),
-        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, 400),
-        (b"\x00", 400),
-        (b" ", 400),
-        (b"[]", 422),
-        (b"1", 422),
-        (b'"a"', 422),
-        (b"true", 422),
-        (b" " * (MAX_BYTES + 1), 413),
-        (b'{"a": "' + b"x" * 3_000_000 + b'"}', 413),
-    ],
-    ids=lambda value: repr(value)[:24],
-)
-def test_bodies_that_are_none(
-    desk: Caller, addressed: dict[str, str], path: str, raw: bytes, status: int
-) -> None:
+def test_bodies_that_are_none(desk: Caller, addressed: dict[str, str], path: str) -> None:
     """Malformed 400, too large 413, not an object 422."""
-    found = problem(desk.write(filled(path, **addressed), raw=raw), status)
-    if status == 422:
-        assert pointers(found) == [""]
+    for raw, status in NO_BODIES:
+        found = problem(desk.write(filled(path, **addressed), raw=raw), status)
+        if status == 422:
+            assert pointers(found) == [""]
 
 
 @pytest.mark.parametrize("path", [path for path in WRITES if not path.endswith("/cancel")])
@@ -179,20 +176,18 @@ def test_no_body_where_one_is_needed(desk: Caller, path: str, raw: bytes) -> Non
     assert pointers(problem(desk.write(path, raw=raw), 422)) == [""]
 
 
+NOT_JSON = [
+    "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+    "application/jsonp", "application/json; charset=latin-1", "nonsense", "\x00",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("path", BODIES)
-@pytest.mark.parametrize(
-    "content_type",
-    [
-        "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
-        "application/jsonp", "application/json; charset=latin-1", "nonsense", "\x00",
-    ],
-)  # fmt: skip
-def test_content_types(
-    desk: Caller, addressed: dict[str, str], path: str, content_type: str
-) -> None:
+def test_content_types(desk: Caller, addressed: dict[str, str], path: str) -> None:
     """415, whatever the body says."""
-    answer = desk.write(filled(path, **addressed), BODIES[path][0], content_type=content_type)
-    problem(answer, 415)
+    for content_type in NOT_JSON:
+        address = filled(path, **addressed)
+        problem(desk.write(address, BODIES[path][0], content_type=content_type), 415)
 
 
 @pytest.mark.parametrize(

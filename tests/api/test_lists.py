@@ -134,7 +134,7 @@ def test_cursors_that_were_tampered_with(desk: Caller) -> None:
     for _ in range(51):
         make_call(created_at=moment)
     cursor = document(desk.get("/calls"), 200)["next"]
-    changed = [cursor[:at] + "-="[at % 2] + cursor[at + 1 :] for at in range(32)]
+    changed = [cursor[:at] + "-="[at % 2] + cursor[at + 1 :] for at in range(0, 32, 3)]
     for text in (*changed, cursor[:-1], cursor + "A", cursor + "=", cursor.upper()):
         for path in ("/calls", "/events"):
             answer = desk.get(f"{path}?cursor={text}")
