@@ -9,6 +9,7 @@ from email.utils import parseaddr
 from typing import Any, NamedTuple
 
 from notifications.adapters.messages import CALL_KEY, KEY_KEY
+from notifications.addresses import email_address
 from outbound.redaction import HIDDEN, sanitise, storable
 
 ADDRESS_CHARACTERS = 320
@@ -53,7 +54,10 @@ def address(written: object) -> str:
     if not isinstance(written, str) or len(written) > ADDRESS_CHARACTERS:
         return ""
     found = parseaddr(written)[1]
-    return found if "@" in found and storable(found) == found else ""
+    try:
+        return email_address(found)
+    except ValueError:  # not one that we would write to, but perhaps one that we know
+        return found if "@" in found and storable(found) == found else ""
 
 
 def moment(written: object) -> datetime | None:
