@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from integrations_project.settings import LOGGING
+from typing import Any
+
+from integrations_project import metrics_folder
+from integrations_project.settings import LOGGING, METRICS_DIR, METRICS_ENABLED
 
 wsgi_app = "integrations_project.wsgi:application"
 
@@ -29,3 +32,20 @@ logconfig_dict = LOGGING
 
 # Whether X-Forwarded-* is believed is TRUST_PROXY's to say; gunicorn would believe this machine.
 forwarded_allow_ips = ""
+
+# Before any process imports prometheus_client: then they count together.
+counted_together = METRICS_ENABLED and metrics_folder.share(METRICS_DIR)
+
+
+def on_starting(server: Any) -> None:
+    """What processes have counted that are no more is forgotten."""
+    if counted_together:
+        metrics_folder.forget_the_dead(METRICS_DIR)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A dead process' figures of the moment are no longer of this moment; its counts stay."""
+    if counted_together:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -16,7 +16,18 @@ class Holdfast(Celery):
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        count_together()
         return self.subclass_with_self(cast(Any, "integrations_project.worker:HoldfastWorker"))
+
+
+def count_together() -> None:
+    """Have the worker's counters shown by the web process of the same machine."""
+    from django.conf import settings
+
+    from integrations_project import metrics_folder
+
+    if settings.METRICS_ENABLED:
+        metrics_folder.share(settings.METRICS_DIR)
 
 
 app = Holdfast("holdfast")

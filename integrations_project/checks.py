@@ -12,7 +12,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 
-from integrations_project import error_reports
+from integrations_project import error_reports, metrics_folder
 from outbound.client import check_url
 
 ENVIRONMENT = "integrations_project.E001"
@@ -24,12 +24,14 @@ NO_ENCRYPTION_KEY = "integrations_project.E006"
 BAD_ENCRYPTION_KEY = "integrations_project.E007"
 PROVIDER_ADDRESS = "integrations_project.E008"
 ERROR_REPORTS = "integrations_project.E009"
+METRICS_FOLDER = "integrations_project.E010"
 EMBEDDED_AND_BROKER = "integrations_project.W001"
 NO_HOSTS = "integrations_project.W002"
+OPEN_METRICS = "integrations_project.W003"
 
 
 def register_all() -> None:
-    for check in (check_environment, check_secrets, check_broker, check_addresses):
+    for check in (check_environment, check_secrets, check_broker, check_addresses, check_metrics):
         checks.register(check)
 
 
@@ -142,4 +144,20 @@ def _hosts() -> Iterator[CheckMessage]:
         yield checks.Warning(
             "ALLOWED_HOSTS and PUBLIC_URL are not set: the web process will refuse every request",
             id=NO_HOSTS,
+        )
+
+
+def check_metrics(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Counters can be added up, and are not shown to everybody by accident."""
+    return [*_metrics()] if settings.METRICS_ENABLED else []
+
+
+def _metrics() -> Iterator[CheckMessage]:
+    if not metrics_folder.usable(settings.METRICS_DIR):
+        yield Error("METRICS_DIR is no folder that can be written", id=METRICS_FOLDER)
+    if not settings.METRICS_TOKEN and not settings.DEBUG:
+        yield checks.Warning(
+            "METRICS_ENABLED is set without METRICS_TOKEN: everybody may read /metrics",
+            hint="set METRICS_TOKEN, or keep strangers away from /metrics in the proxy",
+            id=OPEN_METRICS,
         )

@@ -1,4 +1,4 @@
-"""/livez and /readyz, in front of everything else: they need no host name, no https, no session.
+"""/livez, /readyz and /metrics, in front of everything else: no host name, https or session needed.
 
 /livez: this process answers. /readyz: what it depends on answers too, each part within a second.
 Nothing is remembered between two probes.
@@ -6,7 +6,6 @@ Nothing is remembered between two probes.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
@@ -18,10 +17,10 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 
 from integrations_project.celery import app
+from integrations_project.exposition import metrics
+from integrations_project.parts import SECONDS, Part
 
-SECONDS = 1.0
 OK = ("ok", "embedded")
-TIMED_OUT = f"no answer within {SECONDS:g} s"
 
 Responder = Callable[[HttpRequest], HttpResponse]
 
@@ -33,24 +32,25 @@ class ProbeMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        probe = {"/livez": live, "/readyz": ready}.get(request.path_info)
+        probe = PROBES.get(request.path_info)
         if probe is None:
             return self._get_response(request)
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        response = probe()
+        response = probe(request)
         response["Cache-Control"] = "no-store"
+        response["Content-Length"] = str(len(response.content))
         if request.method == "HEAD":
             response.content = b""
         return response
 
 
-def live() -> HttpResponse:
+def live(request: HttpRequest) -> HttpResponse:
     """Depends on nothing."""
     return JsonResponse({"status": "ok"})
 
 
-def ready() -> HttpResponse:
+def ready(request: HttpRequest) -> HttpResponse:
     """200 when all parts answer, else 503; the parts are asked at the same time."""
     for part in PARTS.values():
         part.ask()
@@ -60,48 +60,6 @@ def ready() -> HttpResponse:
         {"status": "ok" if well else "unavailable", "checks": found},
         status=HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE,
     )
-
-
-class Part:
-    """Something this process depends on, asked on a thread that may hang longer than we wait.
-
-    While one question hangs, no other is asked: probes never pile up threads.
-    """
-
-    def __init__(self, question: Callable[[], str]) -> None:
-        self._question = question
-        self._lock = threading.Lock()
-        self._asked: _Question | None = None
-
-    def ask(self) -> None:
-        with self._lock:
-            if self._asked is None or self._asked.answered.is_set():
-                self._asked = _Question(self._question)
-                self._asked.start()
-
-    def answer(self) -> str:
-        """What the last question brought, or that it brought nothing in time."""
-        asked = self._asked
-        if asked is None or not asked.answered.wait(SECONDS):
-            return TIMED_OUT
-        return asked.answer
-
-
-class _Question(threading.Thread):
-    def __init__(self, question: Callable[[], str]) -> None:
-        super().__init__(name="readyz", daemon=True)
-        self._ask = question
-        self.answered = threading.Event()
-        self.answer = ""
-
-    def run(self) -> None:
-        try:
-            self.answer = self._ask()
-        except Exception as error:  # noqa: BLE001 - whatever it is, this part does not answer
-            self.answer = type(error).__name__
-        finally:
-            self.answered.set()
-            connection.close()
 
 
 def database() -> str:
@@ -136,3 +94,4 @@ def broker() -> str:
 
 
 PARTS = {"database": Part(database), "migrations": Part(migrations), "broker": Part(broker)}
+PROBES = {"/livez": live, "/readyz": ready, "/metrics": metrics}

@@ -106,7 +106,7 @@ _public_scheme = urlsplit(PUBLIC_URL).scheme
 # Without PUBLIC_URL the safe guess: a cookie that is not sent over plain http.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG and _public_scheme != "http"
 SECURE_SSL_REDIRECT = not DEBUG and _public_scheme == "https"
-SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^webhooks/"]
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$", r"^webhooks/"]
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE_SSL_REDIRECT else 0
 # Whether all of the domain's other hosts speak https is not ours to promise.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
@@ -148,6 +148,13 @@ LOG_LEVEL = env.choice("LOG_LEVEL", LEVELS, default="INFO")
 LOGGING_CONFIG = "integrations_project.logging.configure"
 LOGGING = logging_config(log_format=LOG_FORMAT, level=LOG_LEVEL)
 SENTRY_DSN = env.secret("SENTRY_DSN")
+
+METRICS_ENABLED = env.flag("METRICS_ENABLED")
+METRICS_TOKEN = env.secret("METRICS_TOKEN")
+# In which the web's processes, and a worker on the same machine, add up their counters.
+METRICS_DIR = env.text("METRICS_DIR", str(STATE_DIR / "metrics"))
+# Modules with `gauges` for /metrics and `findings` for `manage.py doctor`.
+VITALS = ["outbound.vitals", "webhooks.vitals"]
 
 CELERY_BROKER_URL = env.broker_url("CELERY_BROKER_URL", default="memory://")
 # Celery looks into the environment by itself, and past what was made of the variable here.

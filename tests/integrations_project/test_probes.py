@@ -12,8 +12,9 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
+from integrations_project import parts as asking
 from integrations_project import probes
-from integrations_project.probes import TIMED_OUT, Part
+from integrations_project.parts import TIMED_OUT, Part
 from tests.services.broker import Broker
 
 ANYWHERE = {"host": "10.1.2.3:8000"}  # an orchestrator asks by address
@@ -94,7 +95,7 @@ class TestReady:
         self, parts: dict[str, Part], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Probes come every few seconds: they must not pile up threads."""
-        monkeypatch.setattr(probes, "SECONDS", 0.05)
+        monkeypatch.setattr(asking, "SECONDS", 0.05)
         asked, let_go = [], threading.Event()
 
         def hang() -> str:
