@@ -93,6 +93,12 @@ def test_bad_input(arguments: list[str], run: Callable[..., Ended], script: Scri
     assert "rror: " in ended.err.splitlines()[-1]
 
 
+def of_calls(ended: Ended) -> list[str]:
+    """What a sweep says of calls; each app above has rows of its own."""
+    assert all(line.endswith(" handled") for line in ended.lines)
+    return [line for line in ended.lines if line.startswith("calls ")]
+
+
 @pytest.mark.both_databases
 class TestSweep:
     @pytest.fixture
@@ -110,18 +116,13 @@ class TestSweep:
         """Does what is overdue, and counts it."""
         ended = run("sweep")
         assert (ended.status, ended.err) == (0, "")
-        assert ended.lines == [
+        assert of_calls(ended) == [
             "calls   leases expired     1 were handled",
             "calls   out of time        0 were handled",
             "calls   hooks run          0 were handled",
             "calls   circuits told      0 were handled",
             "calls   lookups announced  1 were handled",
             "calls   announced          2 were handled",
-            "events  leases expired     0 were handled",
-            "events  bursts settled     0 were handled",
-            "events  announced          0 were handled",
-            "keys    expired            0 were handled",
-            "replays announced          0 were handled",
         ]
         assert reread(overdue[0]).status == S.RETRYING
         assert len(announced) == 3
@@ -136,18 +137,13 @@ class TestSweep:
         before = list(OutboundCall.objects.order_by("pk").values())
         ended = run("sweep", "--dry-run")
         assert ended.status == 0
-        assert ended.lines == [
+        assert of_calls(ended) == [
             "calls   leases expired     1 would be handled",
             "calls   out of time        0 would be handled",
             "calls   hooks run          0 would be handled",
             "calls   circuits told      0 would be handled",
             "calls   lookups announced  1 would be handled",
             "calls   announced          1 would be handled",
-            "events  leases expired     0 would be handled",
-            "events  bursts settled     0 would be handled",
-            "events  announced          0 would be handled",
-            "keys    expired            0 would be handled",
-            "replays announced          0 would be handled",
         ]
         assert list(OutboundCall.objects.order_by("pk").values()) == before
         assert announced == []
