@@ -274,9 +274,27 @@ def test_the_sweep_sets_the_pace(state: Path) -> None:
     assert found.CELERY_BEAT_SCHEDULE["outbound-sweep"]["schedule"] == 0.5
 
 
+def test_what_holds_when_nothing_is_said(state: Path) -> None:
+    """A lease of 30 s, a sweep every 5 s, four requests of a process that wait for a provider."""
+    found = load(state, LEASE_SECONDS=None, SWEEP_SECONDS=None, API_INLINE_CALLS=None)
+    assert (found.OUTBOUND_LEASE_SECONDS, found.OUTBOUND_SWEEP_SECONDS) == (30, 5)
+    assert found.API_INLINE_CALLS == 4
+    assert found.OUTBOUND_BREAKER == {}
+
+
+def test_the_breaker_may_be_set(state: Path) -> None:
+    """What is not said is the breaker's own."""
+    found = load(state, BREAKER_FAILURE_RATE="0.3", BREAKER_WINDOW="10", BREAKER_PROBES="2",
+                 API_INLINE_CALLS="9")  # fmt: skip
+    assert found.OUTBOUND_BREAKER == {"failure_rate": 0.3, "window": 10, "probes": 2}
+    assert found.API_INLINE_CALLS == 9
+
+
 @pytest.mark.parametrize(
     "variable, value",
     [
+        ("API_INLINE_CALLS", "0"),
+        ("BREAKER_WINDOW", "long"),
         ("DEBUG", "maybe"),
         ("EMBEDDED", "sometimes"),
         ("TRUST_PROXY", "all"),
