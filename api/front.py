@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
+from django.core.exceptions import SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
@@ -116,6 +117,11 @@ def _undelivered(error: DeliveryError) -> Problem:
     )
 
 
+def _nonsense(error: SuspiciousOperation) -> Problem:
+    """What Django will not read: a thousand parameters, say."""
+    return plain(400)
+
+
 def _database_away(error: Exception) -> Problem:
     logger.warning("database_away", error=type(error).__name__)
     return come_again("the database is away for a moment", code="unavailable")
@@ -146,6 +152,7 @@ BECOMES: dict[type[Exception], Any] = {
     UnknownEvent: _no_event,
     EventRefused: _conflict,
     DeliveryError: _undelivered,
+    SuspiciousOperation: _nonsense,
     OperationalError: _database_away,
     InterfaceError: _database_away,
     Exception: _unexpected,

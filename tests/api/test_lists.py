@@ -162,6 +162,13 @@ def test_queries_that_are_wrong(desk: Caller, query: str, pointer: str) -> None:
     assert pointers(problem(desk.get(f"/calls?{query}"), 422)) == [pointer]
 
 
+@pytest.mark.parametrize("path", ["/calls", "/events"])
+@pytest.mark.parametrize("query", ["a&", "status=failed&"])
+def test_a_thousand_parameters(desk: Caller, path: str, query: str) -> None:
+    """Django refuses to read them: 400, as for all that cannot be read."""
+    assert problem(desk.get(f"{path}?{query * 1001}"), 400)["code"] == "bad_request"
+
+
 @pytest.mark.parametrize(
     "query, pointer",
     [
