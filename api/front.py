@@ -16,7 +16,7 @@ from ninja.parser import Parser
 from api.bodies import parse
 from api.endpoints import calls, events, payments
 from api.errors import Problem
-from api.problems import come_again, plain, respond, retry_after
+from api.problems import database_away, plain, respond, retry_after
 from api.rendering import Renderer
 from outbound.errors import (
     CallRefused,
@@ -124,7 +124,7 @@ def _nonsense(error: SuspiciousOperation) -> Problem:
 
 def _database_away(error: Exception) -> Problem:
     logger.warning("database_away", error=type(error).__name__)
-    return come_again("the database is away for a moment", code="unavailable")
+    return database_away()
 
 
 def _unexpected(error: Exception) -> Problem:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
-from api.problems import asked_of_api, is_problem, plain, respond
+from api.problems import asked_of_api, database_away, is_problem, plain, respond
 
 Responder = Callable[[HttpRequest], HttpResponse]
 
@@ -30,3 +31,8 @@ class ProblemMiddleware:
                     response[name] = page.headers[name]
         response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Of a view that is no operation: the docs page asks the database who looks at it."""
+        away = isinstance(error, OperationalError | InterfaceError)
+        return respond(database_away()) if away and asked_of_api(request) else None

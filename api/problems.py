@@ -71,6 +71,10 @@ def come_again(detail: str, *, code: str, status: int = 503, after: float | None
     return Problem(status, detail, code=code, headers=retry_after(after))
 
 
+def database_away() -> Problem:
+    return come_again("the database is away for a moment", code="unavailable")
+
+
 def retry_after(seconds: float | None) -> dict[str, str]:
     """The header: whole seconds, at least one."""
     wanted = RETRY_AFTER_SECONDS if seconds is None else seconds

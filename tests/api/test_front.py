@@ -136,6 +136,18 @@ def test_the_database_is_away(
     assert int(answer["Retry-After"]) >= 1
 
 
+def test_the_database_is_away_for_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They ask it who looks at them: 503 as everywhere here."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr("django.contrib.auth.middleware.get_user", fail)
+    answer = bare("GET", "/api/v1/docs")
+    assert problem(answer, 503)["code"] == "unavailable"
+    assert int(answer["Retry-After"]) >= 1
+
+
 def test_the_request_id_is_made_or_taken() -> None:
     """The caller's when it is usable; else one of ours."""
     assert problem(bare("GET", "/api/v1/x", x_request_id="mine"), 404)["request_id"] == "mine"
