@@ -71,6 +71,11 @@ def come_again(detail: str, *, code: str, status: int = 503, after: float | None
     return Problem(status, detail, code=code, headers=retry_after(after))
 
 
+def no_place() -> Problem:
+    detail = "as many requests as may are waiting for a provider"
+    return come_again(detail, code="busy", after=1)
+
+
 def database_away() -> Problem:
     return come_again("the database is away for a moment", code="unavailable")
 

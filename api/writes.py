@@ -13,7 +13,7 @@ from api.gate import client_of, owns
 from api.idempotency import Asked, answered, ask_once, free
 from api.places import place
 from api.preferences import Preference, read_preference
-from api.problems import respond, retry_after
+from api.problems import no_place, respond, retry_after
 from api.rendering import json_of
 from api.schemas import Call
 from api.scopes import Scope
@@ -30,7 +30,13 @@ def write(request: HttpRequest, make: Callable[[bool], OutboundCall | None]) -> 
     it, given whether the first attempt is made here."""
     wish = read_preference(request.headers.get("Prefer", ""))
     with place(wanted=wish.wait > 0) as inline:
-        asked = ask_once(request, lambda: _stored(make(inline)), wait=wish.wait if inline else 0)
+
+        def store() -> OutboundCall:
+            if wish.strict and not inline:  # it would be sent later, and that is not wished
+                raise no_place()
+            return _stored(make(inline))
+
+        asked = ask_once(request, store, wait=wish.wait if inline else 0)
         if asked.again:
             return _replayed(request, asked)
         if not inline:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, JsonValue
 from api.errors import Problem
 from api.gate import Access, author, client_of
 from api.places import place
-from api.problems import come_again
+from api.problems import no_place
 from api.rendering import json_of
 from api.schemas import (
     Call,
@@ -96,8 +96,7 @@ def get_payment_intent(request: HttpRequest, payment_intent: str) -> HttpRespons
     """The provider's payment intent as it stands there now."""
     with place() as free:
         if not free:
-            detail = "as many requests as may are waiting for a provider"
-            raise come_again(detail, code="busy", after=1)
+            raise no_place()
         try:
             found = services.retrieve_payment(
                 payment=payment_intent, wait=READ_SECONDS, created_by=author(client_of(request))

@@ -240,6 +240,21 @@ def test_no_place_to_wait(shop: Caller, settings: Settings) -> None:
         assert got
 
 
+def test_no_place_to_wait_strictly(shop: Caller, settings: Settings) -> None:
+    """handling=strict: rather not at all than later, and nothing is stored; what had been asked
+    before is told all the same."""
+    strict = {"prefer": "wait=10, handling=strict"}
+    settings.API_INLINE_CALLS = 1
+    first = shop.write("/payment-intents", PAYMENT, idempotency_key="k")
+    with places.place():
+        answer = shop.write("/payment-intents", PAYMENT, idempotency_key="new", **strict)
+        assert problem(answer, 503)["code"] == "busy"
+        assert answer["Retry-After"] == "1"
+        again = shop.write("/payment-intents", PAYMENT, idempotency_key="k", **strict)
+    assert document(again, 202) == document(first, 202)
+    assert OutboundCall.objects.count() == IdempotentRequest.objects.count() == 1
+
+
 def test_cancelled_by_somebody_while_waiting(shop: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told as it stands: accepted, and cancelled."""
 
