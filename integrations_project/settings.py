@@ -337,6 +337,32 @@ for _name, _adapter, _options in (
             "API_BASE": env.url("SENDGRID_API_BASE", "https://api.sendgrid.com"),
         },
     ),
+    (
+        "mailgun",
+        "mailgun.MailgunAdapter",
+        {
+            "API_KEY": env.secret("MAILGUN_API_KEY"),
+            "DOMAIN": env.text("MAILGUN_DOMAIN"),
+            "API_BASE": env.url("MAILGUN_API_BASE", "https://api.mailgun.net"),
+        },
+    ),
+    (
+        "postmark",
+        "postmark.PostmarkAdapter",
+        {
+            "SERVER_TOKEN": env.secret("POSTMARK_SERVER_TOKEN"),
+            "API_BASE": env.url("POSTMARK_API_BASE", "https://api.postmarkapp.com"),
+            "MESSAGE_STREAM": env.text("POSTMARK_MESSAGE_STREAM"),
+        },
+    ),
+    (
+        "resend",
+        "resend.ResendAdapter",
+        {
+            "API_KEY": env.secret("RESEND_API_KEY"),
+            "API_BASE": env.url("RESEND_API_BASE", "https://api.resend.com"),
+        },
+    ),
 ):
     _limits = {
         "rate": env.optional_number(f"{_name.upper()}_RATE_LIMIT"),

@@ -29,6 +29,7 @@ from outbound.redaction import HIDDEN, sanitise
 OURS = 500  # what our API answers when the trouble is not the caller's
 TEXT_CHARACTERS = 300
 QUOTABLE = 3  # characters: shorter texts are everywhere
+ADDRESS = re.compile(r"[^\s<>\"'(),]{1,200}@[^\s<>\"'(),]{1,200}")  # or what was meant as one
 WORD = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
 
 
@@ -111,7 +112,8 @@ def readable(provider: str, word: str, text: str, private: frozenset[str]) -> st
     """A line that may be shown: no address, and nothing of what was to be sent."""
     parts = [f"{provider}: {word}"]
     if text:
-        parts.append(sanitise(_without(text[:2000], private), limit=TEXT_CHARACTERS))
+        shown = ADDRESS.sub(HIDDEN, _without(text[:2000], private))
+        parts.append(sanitise(shown, limit=TEXT_CHARACTERS))
     return " - ".join(parts)
 
 

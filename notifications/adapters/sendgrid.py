@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -48,6 +47,7 @@ from outbound.client import Request, Response
 DEFAULT_API_BASE = "https://api.sendgrid.com"
 SUBSTITUTION_BYTES = 10_000  # of one personalization
 INVALID = "invalid_address"
+TAG = "-{}-"
 
 # SendGrid has sentences, not codes; these are words of ours for them.
 # https://support.sendgrid.com/hc/en-us/articles/18322114821403
@@ -94,15 +94,13 @@ class SendGridAdapter(MessageAdapter):
 
     @operation()
     def send_bulk_email(self, payload: BulkEmail, context: CallContext) -> Reply:
-        """One message to each recipient. SendGrid fills the placeholders in: with tags that nobody
-        can guess, so that no value contains another's."""
+        """One message to each recipient. SendGrid fills the placeholders in."""
         self.check_batch(payload)
-        mark = hashlib.sha256(context.idempotency_key.encode()).hexdigest()[:12]
-        template = template_of(payload, lambda variable: f"-{mark}.{variable}-")
+        template = template_of(payload, TAG.format, seed=context.idempotency_key)
         written = _written(payload, (template.subject, template.text, template.html), context)
         tags = {
             recipient.address: {
-                f"-{mark}.{variable}-": value
+                TAG.format(variable): value
                 for variable, value in template.values(recipient).items()
             }
             for recipient in payload.recipients
