@@ -14,10 +14,12 @@ from ninja.operation import Operation
 from ninja.parser import Parser
 
 from api.bodies import parse
-from api.endpoints import calls, events, payments
+from api.endpoints import calls, events, notifications, payments
 from api.errors import Problem
 from api.problems import database_away, plain, respond, retry_after
 from api.rendering import Renderer
+from api.schemas import ONE, SEVERAL
+from notifications.errors import NobodyToWriteTo, NoProvider
 from outbound.errors import (
     CallRefused,
     CircuitOpen,
@@ -58,7 +60,7 @@ def build() -> NinjaAPI:
         parser=StrictParser(),
         renderer=Renderer(),
     )
-    for router in (payments.router, calls.router, events.router):
+    for router in (payments.router, notifications.router, calls.router, events.router):
         api.add_router("", router)
     for error, become in BECOMES.items():
         api.add_exception_handler(error, _answering(become))
@@ -83,7 +85,7 @@ def _wrong_fields(error: ValidationError) -> Problem:
 
 def _pointer(place: tuple[object, ...]) -> str:
     """Into the body, without the steps that ninja puts in front; of a parameter its name."""
-    steps = place[2 if place[0] == "body" else 1 :]
+    steps = [step for step in place[2 if place[0] == "body" else 1 :] if step not in (ONE, SEVERAL)]
     return "".join("/" + str(s).replace("~", "~0").replace("/", "~1") for s in steps)
 
 
@@ -98,6 +100,14 @@ def _no_reason(error: ReasonRequired) -> Problem:
 
 def _conflict(error: Exception) -> Problem:
     return Problem(409, str(error), code=_snake(error))
+
+
+def _no_provider(error: NoProvider) -> Problem:
+    return Problem(503, str(error), code="no_provider")
+
+
+def _nobody(error: NobodyToWriteTo) -> Problem:
+    return Problem(422, str(error), code="suppressed")
 
 
 def _no_event(error: UnknownEvent) -> Problem:
@@ -148,6 +158,8 @@ BECOMES: dict[type[Exception], Any] = {
     HttpError: _http_error,
     InvalidPayload: _wrong_payload,
     ReasonRequired: _no_reason,
+    NoProvider: _no_provider,
+    NobodyToWriteTo: _nobody,
     CallRefused: _conflict,
     UnknownEvent: _no_event,
     EventRefused: _conflict,

@@ -22,6 +22,10 @@ from payments.adapters.stripe_payloads import (
 )
 from webhooks.services import WebhookEvent
 
+# Names of the forms that a field may have. They are in the places of errors, and must not be in
+# those that we tell.
+ONE, SEVERAL = "(one)", "(several)"
+
 Reference = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),

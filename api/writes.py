@@ -3,6 +3,7 @@ on in the background, a problem when it finally failed."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
@@ -25,9 +26,19 @@ from outbound.states import WAITING, CallStatus
 PARKED = ("circuit_open", "rate_limited")
 
 
-def write(request: HttpRequest, make: Callable[[bool], OutboundCall | None]) -> HttpResponse:
+def _same(call: OutboundCall) -> OutboundCall:
+    return call
+
+
+def write(
+    request: HttpRequest,
+    make: Callable[[bool], OutboundCall | None],
+    *,
+    follow: Callable[[OutboundCall], OutboundCall] = _same,
+) -> HttpResponse:
     """Store a call once, make its first attempt where that is wished, and answer. `make`: stores
-    it, given whether the first attempt is made here."""
+    it, given whether the first attempt is made here. `follow`: the call that has taken a call's
+    place by now, if any has."""
     wish = read_preference(request.headers.get("Prefer", ""))
     with place(wanted=wish.wait > 0) as inline:
 
@@ -38,10 +49,10 @@ def write(request: HttpRequest, make: Callable[[bool], OutboundCall | None]) -> 
 
         asked = ask_once(request, store, wait=wish.wait if inline else 0)
         if asked.again:
-            return _replayed(request, asked)
+            return _replayed(request, asked, follow(asked.call))
         if not inline:
             return _answer(request, asked.call, 202)
-        call = _deliver(asked, wish)
+        call = _deliver(asked, wish, follow)
     status = _status_of(call)
     answered(asked, status)
     response = _answer(request, call, status)
@@ -55,12 +66,23 @@ def _stored(call: OutboundCall | None) -> OutboundCall:
     return call
 
 
-def _deliver(asked: Asked, wish: Preference) -> OutboundCall:
-    """The call after its first attempt. Raises Problem when it was to be sent now or never."""
-    if not wish.strict:
-        return deliver_now(call=asked.call, wait=wish.wait)
+def _deliver(
+    asked: Asked, wish: Preference, follow: Callable[[OutboundCall], OutboundCall]
+) -> OutboundCall:
+    """The call after its first attempt; where another one takes its place, after that one's, within
+    the same wait. Raises Problem when it was to be sent now or never."""
+    ends = time.monotonic() + wish.wait
+    call = asked.call
+    left: float = wish.wait
+    strictly = {"strict": True} if wish.strict else {}
     try:
-        return deliver_now(call=asked.call, wait=wish.wait, strict=True)
+        while True:
+            call = deliver_now(call=call, wait=left, **strictly)
+            following = follow(call)
+            left = ends - time.monotonic()
+            if following.pk == call.pk or left <= 0:
+                return following
+            call = following
     except (CircuitOpen, RateLimited) as error:
         free(asked)
         raise Problem(
@@ -69,7 +91,7 @@ def _deliver(asked: Asked, wish: Preference) -> OutboundCall:
             code=error.kind,
             headers={
                 **retry_after(error.retry_after),
-                "Location": address_of(asked.call),
+                "Location": address_of(call),
                 "Preference-Applied": str(wish),
             },
         ) from error
@@ -83,10 +105,10 @@ def _status_of(call: OutboundCall) -> int:
     return 202
 
 
-def _replayed(request: HttpRequest, asked: Asked) -> HttpResponse:
+def _replayed(request: HttpRequest, asked: Asked, call: OutboundCall) -> HttpResponse:
     """The call as it stands now, with the first status. An error is only repeated while it is
     still true: a call that has been retried since is not said to have failed."""
-    call, status = asked.call, asked.row.first_status
+    status = asked.row.first_status
     if status is None or (status >= 400 and call.status != CallStatus.FAILED):
         status = _status_of(call)
     response = _answer(request, call, status)

@@ -27,7 +27,7 @@ from notifications.drafts import (
     draft_push,
     draft_sms,
 )
-from notifications.errors import IllegalMove, NoProvider, UnknownMessage
+from notifications.errors import IllegalMove, NobodyToWriteTo, NoProvider, UnknownMessage
 from notifications.models import Dispatch, Message, Recipient, Suppression
 from notifications.routing import route_for, with_room
 from notifications.states import (
@@ -54,17 +54,22 @@ __all__ = [
     "Bulk",
     "Message",
     "NoProvider",
+    "NobodyToWriteTo",
     "Recipient",
     "Refused",
     "Suppression",
+    "calls_of",
     "cancel_message",
     "current_call",
     "find_message",
     "lift_suppression",
+    "message_of",
+    "refused_recipients",
     "send_bulk_email",
     "send_email",
     "send_push",
     "send_sms",
+    "successor_of",
     "suppress",
 ]
 
@@ -317,6 +322,53 @@ def current_call(message: Message) -> OutboundCall | None:
     rows = Dispatch.objects.filter(message=message, call__isnull=False).select_related("call")
     row = rows.order_by("-created_at", "-pk").first()
     return row.call if row else None
+
+
+def successor_of(call: OutboundCall) -> OutboundCall:
+    """The call to another provider that has taken this one's place; itself where none has."""
+    row = Dispatch.objects.filter(call=call).first()
+    if row is None:
+        return call
+    later = Dispatch.objects.filter(message=row.message_id, created_at__gte=row.created_at)
+    latest = later.filter(place__gt=row.place, call__isnull=False).order_by("-place").first()
+    return latest.call if latest and latest.call else call
+
+
+def message_of(call: OutboundCall) -> Message:
+    """The message that a call carries. Raises UnknownMessage."""
+    row = Dispatch.objects.filter(call=call).select_related("message").first()
+    if row is None:
+        raise UnknownMessage(f"call {call.pk} carries no message")
+    return row.message
+
+
+def calls_of(message: Message) -> list[OutboundCall]:
+    """All calls that carry a message, or a part of it, in order."""
+    rows = Dispatch.objects.filter(message=message, call__isnull=False).select_related("call")
+    ordered = rows.order_by("created_at", "pk").defer("call__payload")
+    return [row.call for row in ordered if row.call is not None]
+
+
+def refused_recipients(
+    *,
+    recipients: Sequence[Mapping[str, Any]],
+    subject: str,
+    text: str | None = None,
+    html: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Sequence[Refused]:
+    """Whom `send_bulk_email` would refuse, or has refused. Stores nothing."""
+    draft = draft_bulk_email(
+        recipients=recipients,
+        variables=variables or {},
+        attachments=(),
+        subject=subject,
+        text=text or "-",
+        html=html,
+        sender=None,
+        reply_to=(),
+    )
+    return draft.refused
 
 
 @transaction.atomic

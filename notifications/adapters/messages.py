@@ -70,6 +70,12 @@ def _metadata(metadata: dict[str, str]) -> dict[str, str]:
     return metadata
 
 
+def _image(url: str) -> str:
+    if url and not (url.startswith("https://") and url.isascii() and url.isprintable()):
+        raise ValueError("must be an address that begins with https")
+    return url
+
+
 EmailAddress = Annotated[str, StringConstraints(max_length=320), AfterValidator(email_address)]
 Line = Annotated[str, StringConstraints(max_length=255), AfterValidator(one_line)]
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=998), AfterValidator(one_line)]
@@ -172,9 +178,7 @@ class Push(Payload):
     title: Annotated[str, StringConstraints(max_length=200), AfterValidator(sendable)] = ""
     body: Annotated[str, StringConstraints(max_length=2000), AfterValidator(sendable)] = ""
     data: Annotated[dict[str, Variable], Field(max_length=50, default_factory=dict)]
-    image_url: Annotated[str, StringConstraints(max_length=900, pattern=r"^(https://[!-~]+)?$")] = (
-        ""
-    )
+    image_url: Annotated[str, StringConstraints(max_length=900), AfterValidator(_image)] = ""
     collapse_key: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9_.-]*$")] = (
         ""
     )
