@@ -10,9 +10,11 @@ the rows instead.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -27,6 +29,7 @@ logger = structlog.get_logger(__name__)
 
 CAPACITY = 10_000
 JOINED = 32  # ids in one message at the most: they are worked on one after the other
+PACE = 0.05  # seconds between two messages that join ids: a message costs more than a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,16 @@ def publish(hint: Hint) -> None:
 class HintPublisher:
     """A bounded queue and the daemon thread that empties it, made anew after a fork."""
 
-    def __init__(self, publish: Callable[[Hint], None], *, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self,
+        publish: Callable[[Hint], None],
+        *,
+        capacity: int = CAPACITY,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._publish = publish
         self._capacity = capacity
+        self._pause = pause
         self._lock = threading.Lock()
         self._pid = 0
         self._queue: queue.Queue[Hint] = queue.Queue(capacity)
@@ -100,8 +110,15 @@ class HintPublisher:
 
     def _run(self, hints: queue.Queue[Hint]) -> None:
         next_hint: Hint | None = None
+        joined_at = -math.inf
         while True:
-            hint, next_hint = _join(next_hint or hints.get(), hints)
+            hint = next_hint or hints.get()
+            if hint.joins:  # the first goes at once, those that follow closely go together
+                early = joined_at + PACE - time.monotonic()
+                if early > 0:
+                    self._pause(early)
+                joined_at = time.monotonic()
+            hint, next_hint = _join(hint, hints)
             try:
                 self._publish(hint)
             except Exception as error:  # noqa: BLE001 - a broker library may raise anything

@@ -73,7 +73,7 @@ class TestPublisher:
         """What waits for the broker at the same time goes in one message, in order, as far as it
         is alike; each message has a bound."""
         broker.thawed.clear()
-        publisher = HintPublisher(broker)
+        publisher = HintPublisher(broker, pause=lambda seconds: None)
         assert publisher.put(listed(0))
         assert broker.arrived.acquire(timeout=LONG)
         others = [hint(1), listed(2, countdown=3), listed(3, countdown=3)]
@@ -83,6 +83,36 @@ class TestPublisher:
         wait_until(lambda: len(broker.published) == 7)
         ids = [list(map(int, each.kwargs.get("ids", []))) for each in broker.published]
         assert ids == [[0], [1, 2, 3], [], [2], [3], [*range(4, 36)], [*range(36, 54)]]
+
+    def test_at_their_pace(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first one goes at once. Those that follow closely wait for each other, and go
+        together, though the broker would keep up with each."""
+        paused, over = threading.Semaphore(0), threading.Event()
+
+        def pause(seconds: float) -> None:
+            assert 0 < seconds <= LONG
+            paused.release()
+            assert over.wait(LONG)
+
+        monkeypatch.setattr(hints, "PACE", LONG)
+        publisher = HintPublisher(broker, pause=pause)
+        assert publisher.put(listed(0))
+        wait_until(lambda: broker.published == [listed(0)])
+        assert publisher.put(listed(1))
+        assert paused.acquire(timeout=LONG)
+        for number in range(2, 6):
+            assert publisher.put(listed(number))
+        over.set()
+        wait_until(lambda: len(broker.published) == 2)
+        assert broker.published[1].kwargs == {"ids": ["1", "2", "3", "4", "5"]}
+
+    def test_what_cannot_be_joined(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Hints that go one by one are not held back."""
+        monkeypatch.setattr(hints, "PACE", LONG)
+        publisher = HintPublisher(broker)
+        for number in range(3):
+            assert publisher.put(hint(number))
+        wait_until(lambda: len(broker.published) == 3)
 
     def test_a_frozen_broker(self, broker: Broker) -> None:
         """While one hint hangs in the broker, others wait, and beyond the bound are dropped;
