@@ -49,6 +49,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "integrations_project.middleware.RequestIdMiddleware",
     "integrations_project.probes.ProbeMiddleware",
+    "integrations_project.middleware.WebhookMiddleware",
     "api.middleware.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "integrations_project.middleware.ContentSecurityPolicyMiddleware",

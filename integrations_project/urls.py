@@ -10,7 +10,7 @@ admin.site.site_url = None  # there is no other site to view
 admin.site.index_title = "Calls, events and payments"
 
 urlpatterns = [
+    path("webhooks/", include("webhooks.urls")),
     path("api/", include("api.urls")),
     path("admin/", admin.site.urls),
-    path("webhooks/", include("webhooks.urls")),
 ]
