@@ -86,7 +86,7 @@ def is_name(value: object) -> bool:
         isinstance(value, str)
         and 1 <= len(value) <= MAX_NAME_LENGTH
         and "\x00" not in value
-        and not any("\ud800" <= c <= "\udfff" for c in value)
+        and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
     )
 
 

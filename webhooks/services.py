@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -119,8 +120,14 @@ def _is_admitted(source: Source, envelope: Envelope) -> bool:
     return True
 
 
-@transaction.atomic
-def _store(
+def _store(source: Source, envelopes: list[Envelope], **delivered: Any) -> Received:
+    """All or none. A single event is one statement, which needs no transaction around it: what may
+    follow, where it was known, are notes that can be made again."""
+    with nullcontext() if len(envelopes) == 1 else transaction.atomic():
+        return _insert(source, envelopes, **delivered)
+
+
+def _insert(
     source: Source,
     envelopes: list[Envelope],
     *,
@@ -197,11 +204,12 @@ def _rearm(row: WebhookEvent, *, now: datetime, **delivered: Any) -> None:
         hints.announce_on_commit(process_hint(row.pk))
 
 
+@transaction.atomic
 def _count_deliveries(seen: Collection[uuid.UUID]) -> None:
     """Best effort: a row that a handler holds is passed over, for nobody waits for that."""
     known = WebhookEvent.objects.filter(pk__in=seen)
-    free = known.select_for_update(skip_locked=True).values_list("pk", flat=True)
-    known.filter(pk__in=list(free)).update(deliveries_seen=F("deliveries_seen") + 1)
+    free = known.order_by().select_for_update(skip_locked=True).values("pk")
+    known.filter(pk__in=free).update(deliveries_seen=F("deliveries_seen") + 1)
 
 
 def find_event(*, event_id: object) -> WebhookEvent | None:

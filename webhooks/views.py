@@ -24,6 +24,8 @@ from webhooks.throttle import throttle
 logger = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 30
+RECEIVED = b'{"received": true}'
+DUPLICATE = b'{"received": true, "duplicate": true}'
 
 
 @csrf_exempt
@@ -66,15 +68,19 @@ def store(request: HttpRequest, source: Source) -> HttpResponse:
         body=read_body(request, limit=settings.WEBHOOK_MAX_BYTES),
         headers=request.headers,
         now=timezone.now(),
-        url=settings.PUBLIC_URL + request.get_full_path()
-        if settings.PUBLIC_URL
-        else request.build_absolute_uri(),
+        url=address_of(request),
         sender=sender,
     )
     if received.reply is not None:
         return HttpResponse(received.reply, content_type="text/plain; charset=utf-8")
-    said = {"received": True}
-    return JsonResponse(said | {"duplicate": True} if received.duplicate else said)
+    said = DUPLICATE if received.duplicate else RECEIVED
+    return HttpResponse(said, content_type="application/json")
+
+
+def address_of(request: HttpRequest) -> str:
+    """The address to which it was sent, as the provider knows it."""
+    base = settings.PUBLIC_URL or f"{request.scheme}://{request.get_host()}"
+    return base + request.get_full_path()
 
 
 def shake_hands(request: HttpRequest, source: Source) -> HttpResponse:

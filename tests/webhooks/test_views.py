@@ -6,6 +6,8 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from django.db import (
 )
 from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from tests.webhooks.conftest import STRIPE
@@ -221,13 +224,51 @@ def test_database_trouble(browser: Client, error: type[Exception]) -> None:
     assert b"secret detail" not in answer.content
 
 
+# Every statement succeeds, and the commit does not.
+REFUSE_COMMITS = {
+    "sqlite": """
+        CREATE TABLE nobody (id integer PRIMARY KEY);
+        CREATE TABLE promised (id integer REFERENCES nobody DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER promise AFTER INSERT ON webhooks_webhookevent
+            BEGIN INSERT INTO promised VALUES (1); END
+    """,
+    "postgresql": """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE 'no commit'; END $$;
+        CREATE CONSTRAINT TRIGGER promise AFTER INSERT ON webhooks_webhookevent
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()
+    """,
+}
+ALLOW_COMMITS = {
+    "sqlite": "DROP TRIGGER promise; DROP TABLE promised; DROP TABLE nobody",
+    "postgresql": "DROP TRIGGER promise ON webhooks_webhookevent; DROP FUNCTION refuse",
+}
+
+
+@contextmanager
+def refused_commits() -> Iterator[None]:
+    """The database refuses to commit an event while the block runs."""
+    execute(REFUSE_COMMITS)
+    try:
+        yield
+    finally:
+        execute(ALLOW_COMMITS)
+
+
+def execute(script: Mapping[str, str]) -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.executescript(script["sqlite"])
+        else:
+            cursor.execute(script["postgresql"])
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.both_databases
-def test_no_2xx_without_a_commit(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_2xx_without_a_commit(browser: Client) -> None:
     """When it is the commit that fails, the answer is 503, and sending again succeeds."""
     body = stripe_body()
-    with monkeypatch.context() as patched:
-        patched.setattr(connection, "commit", Broken(OperationalError("no commit")))
+    with refused_commits():
         refused(post(browser, body), 503)
     assert not WebhookEvent.objects.exists()
     assert json.loads(post(browser, body).content) == {"received": True}
@@ -236,22 +277,45 @@ def test_no_2xx_without_a_commit(browser: Client, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.both_databases
 def test_atomic_requests_change_nothing(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row is committed before the answer is made, not after it."""
+    """The row is committed before the answer is made, not after it: others can see it."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    committed: list[bool] = []
-    commit = connection.commit
 
-    def commit_and_say_so() -> None:
-        commit()
-        committed.append(True)
+    def others_see() -> int:
+        try:
+            return WebhookEvent.objects.count()
+        finally:
+            connection.close()
 
-    monkeypatch.setattr(connection, "commit", commit_and_say_so)
-    monkeypatch.setattr(
-        "webhooks.views.JsonResponse",
-        lambda content: HttpResponse(json.dumps(content | {"committed": committed[:]})),
-    )
-    answer = json.loads(post(browser, stripe_body()).content)
-    assert answer == {"received": True, "committed": [True]}
+    def answer(content: bytes, **_: Any) -> HttpResponse:
+        with ThreadPoolExecutor(1) as other:
+            return HttpResponse(f"{content.decode()} {other.submit(others_see).result()}")
+
+    monkeypatch.setattr("webhooks.views.HttpResponse", answer)
+    assert post(browser, stripe_body()).content == b'{"received": true} 1'
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.both_databases
+def test_one_statement(browser: Client) -> None:
+    """A new event is one statement, which commits by itself, and once in a while a look at the
+    database's clock."""
+    with CaptureQueriesContext(connection) as statements:
+        post(browser, stripe_body())
+    executed = [each["sql"] for each in statements.captured_queries]
+    others = [sql for sql in executed if sql != "SELECT clock_timestamp()"]
+    assert [sql.split()[0] for sql in others] == ["INSERT"]
+
+
+def test_past_what_is_for_people(browser: Client) -> None:
+    """A delivery meets no session, no log-in, no rule for browsers; a host that is not ours is
+    refused all the same, and an address below that is none is not found."""
+    answer = post(browser, stripe_body(), path="/webhooks/nobody")
+    assert refused(answer, 404)["code"] == "unknown_source"
+    assert {"X-Request-ID", "X-Content-Type-Options"} <= set(answer.headers)
+    assert not {"Content-Security-Policy", "X-Frame-Options", "Vary"} & set(answer.headers)
+    assert browser.post("/webhooks/stripe", headers={"Host": "elsewhere.test"}).status_code == 400
+    assert browser.post("/webhooks/").status_code == 404
+    assert browser.post("/webhooks/stripe/more").status_code == 404
 
 
 @needs_database
