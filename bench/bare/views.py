@@ -15,7 +15,9 @@ from django.views.decorators.csrf import csrf_exempt
 
 from bench.bare.models import Event, Row
 
+# With confirms, for a 200 says that the event will be handled, and here nothing else would know.
 app = Celery("bare", broker=os.environ["CELERY_BROKER_URL"])
+app.conf.broker_transport_options = {"confirm_publish": True}
 QUEUE = "bare"
 TOLERANCE_SECONDS = 300
 
