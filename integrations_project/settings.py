@@ -348,6 +348,18 @@ for _name, _adapter, _options in (
         },
     ),
     (
+        "ses",
+        "ses.SesAdapter",
+        {
+            "ACCESS_KEY_ID": env.secret("AWS_ACCESS_KEY_ID"),
+            "SECRET_ACCESS_KEY": env.secret("AWS_SECRET_ACCESS_KEY"),
+            "SESSION_TOKEN": env.secret("AWS_SESSION_TOKEN"),
+            "REGION": env.text("AWS_REGION"),
+            "API_BASE": env.url("SES_API_BASE"),
+            "CONFIGURATION_SET": env.text("SES_CONFIGURATION_SET"),
+        },
+    ),
+    (
         "postmark",
         "postmark.PostmarkAdapter",
         {
