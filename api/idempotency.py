@@ -26,7 +26,7 @@ from api.problems import retry_after
 from outbound import clock
 from outbound.fields import canonical_json
 from outbound.services import OutboundCall
-from outbound.statements import insert_if_new
+from outbound.statements import insert_if_new, update
 
 logger = structlog.get_logger(__name__)
 
@@ -52,9 +52,9 @@ def ask_once(request: HttpRequest, make: Callable[[], OutboundCall], *, wait: in
         wanted = _row_for(request, wait=wait)
         row = _insert_or_find(wanted)
         if row is wanted:
-            call = make()
-            IdempotentRequest.objects.filter(pk=row.pk).begun(call)
-            return Asked(row, call, again=False)
+            row.call = make()
+            update(row, "call_id")
+            return Asked(row, row.call, again=False)
     if row.fingerprint != wanted.fingerprint:
         detail = "this Idempotency-Key was used for another request"
         raise Problem(422, detail, code="idempotency_key_reused")
@@ -106,8 +106,8 @@ def fingerprint(request: HttpRequest) -> str:
 
 def _insert_or_find(wanted: IdempotentRequest) -> IdempotentRequest:
     """Insert, and let the unique constraint decide. A row whose time is over makes way."""
-    same = IdempotentRequest.objects.filter(client=wanted.client, key=wanted.key)
     while not insert_if_new(wanted):
+        same = IdempotentRequest.objects.filter(client=wanted.client, key=wanted.key)
         row = same.select_related("call").first()
         if row is not None and row.expires_at > wanted.created_at:
             return row

@@ -72,10 +72,6 @@ class RequestQuerySet(models.QuerySet["IdempotentRequest"]):
         """Requests whose keys are free again."""
         return self.filter(expires_at__lte=now)
 
-    def begun(self, call: object) -> int:
-        """Remember what was asked for. Returns how many were changed."""
-        return self.update(call=call)
-
     def answered(self, status: int) -> int:
         """The first HTTP request has its answer. Returns how many were waiting for it."""
         return self.filter(first_status=None).update(first_status=status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -148,4 +149,10 @@ def show(request: HttpRequest, call: OutboundCall) -> Call:
 
 
 def address_of(call: OutboundCall) -> str:
-    return reverse("api:get_call", kwargs={"call_id": str(call.pk)})
+    return f"{_calls()}{call.pk}"
+
+
+@cache
+def _calls() -> str:
+    """Where calls are: with each answer `reverse` would find out anew."""
+    return reverse("api:get_call", kwargs={"call_id": "-"}).removesuffix("-")

@@ -53,6 +53,7 @@ MIDDLEWARE = [
     "api.middleware.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "integrations_project.middleware.ContentSecurityPolicyMiddleware",
+    "api.middleware.DirectMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

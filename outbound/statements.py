@@ -1,4 +1,4 @@
-"""INSERT statements that are put together once, for the rows that every call needs.
+"""Statements that are put together once, for the rows that every call needs.
 
 Django's compiler builds a statement anew for each row, which takes it several times as long as the
 database takes to execute it; but the text depends on the model only, and is the same on both
@@ -7,13 +7,14 @@ databases. It is kept here, and a row's values are prepared as its fields say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
 from typing import Any
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, CharField, Field, IntegerField, Model
 
 AS_THEY_ARE = (CharField, IntegerField, BooleanField)  # fields, and types of values, that need
@@ -22,49 +23,70 @@ PLAIN = frozenset({str, int, bool})  # no preparation
 
 def insert(row: Model) -> None:
     """Insert a row that has its primary key. Sends no signals. Raises IntegrityError."""
-    statement = _insert(type(row))
-    with connection.cursor() as cursor:
-        cursor.execute(statement.text, statement.values(row))
+    statement, database = _insert(type(row)), connections[DEFAULT_DB_ALIAS]
+    with database.cursor() as cursor:
+        cursor.execute(statement.text, statement.values(row, database))
     _mark(row, stored=True)
 
 
 def insert_if_new(row: Model) -> bool:
     """The same, unless a unique constraint speaks against it. Returns whether it was inserted."""
-    statement = _insert(type(row))
-    with connection.cursor() as cursor:
-        cursor.execute(f"{statement.text} ON CONFLICT DO NOTHING", statement.values(row))
+    statement, database = _insert(type(row)), connections[DEFAULT_DB_ALIAS]
+    with database.cursor() as cursor:
+        cursor.execute(f"{statement.text} ON CONFLICT DO NOTHING", statement.values(row, database))
         stored: bool = cursor.rowcount == 1
     _mark(row, stored=stored)
     return stored
 
 
+def update(row: Model, *columns: str) -> None:
+    """Write columns of a row, which are named by their attributes."""
+    statement, database = _update(type(row), columns), connections[DEFAULT_DB_ALIAS]
+    with database.cursor() as cursor:
+        cursor.execute(statement.text, statement.values(row, database))
+
+
 def _mark(row: Model, *, stored: bool) -> None:
-    row._state.adding, row._state.db = not stored, connection.alias  # noqa: SLF001 - as `save` does
+    row._state.adding, row._state.db = not stored, DEFAULT_DB_ALIAS  # noqa: SLF001 - as `save` does
 
 
 @dataclass(frozen=True, slots=True)
-class _Insert:
+class _Statement:
     text: str
     fields: Sequence[tuple[Field[Any, Any], bool]]  # and whether it takes plain values as they are
-    read: Any
+    read: Callable[[Model], Iterable[Any]]
 
-    def values(self, row: Model) -> list[Any]:
+    def values(self, row: Model, database: BaseDatabaseWrapper) -> list[Any]:
         return [
             value
             if value is None or (as_it_is and type(value) in PLAIN)
-            else field.get_db_prep_save(value, connection)
+            else field.get_db_prep_save(value, database)
             for value, (field, as_it_is) in zip(self.read(row), self.fields, strict=True)
         ]
 
 
 @cache
-def _insert(model: type[Model]) -> _Insert:
+def _insert(model: type[Model]) -> _Statement:
     meta = model._meta  # noqa: SLF001 - Django's documented API
-    fields: Sequence[Field[Any, Any]] = meta.concrete_fields
-    columns = ", ".join(f'"{field.column}"' for field in fields)
-    places = ", ".join(["%s"] * len(fields))
-    return _Insert(
-        f'INSERT INTO "{meta.db_table}" ({columns}) VALUES ({places})',  # noqa: S608 - our names
+    columns = ", ".join(f'"{field.column}"' for field in meta.concrete_fields)
+    places = ", ".join(["%s"] * len(meta.concrete_fields))
+    text = f'INSERT INTO "{meta.db_table}" ({columns}) VALUES ({places})'  # noqa: S608 - our names
+    return _statement(text, meta.concrete_fields)
+
+
+@cache
+def _update(model: type[Model], columns: tuple[str, ...]) -> _Statement:
+    meta = model._meta  # noqa: SLF001 - likewise
+    by_name = {field.attname: field for field in meta.concrete_fields}
+    fields = [by_name[name] for name in columns]
+    changes = ", ".join(f'"{field.column}" = %s' for field in fields)
+    text = f'UPDATE "{meta.db_table}" SET {changes} WHERE "{meta.pk.column}" = %s'  # noqa: S608
+    return _statement(text, [*fields, meta.pk])
+
+
+def _statement(text: str, fields: Sequence[Field[Any, Any]]) -> _Statement:
+    return _Statement(
+        text,
         [(field, isinstance(field, AS_THEY_ARE)) for field in fields],
         attrgetter(*[field.attname for field in fields]),
     )

@@ -107,7 +107,7 @@ def test_what_fails_outside_the_operations(monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("django.middleware.common.CommonMiddleware.process_request", fail)
+    monkeypatch.setattr("django.middleware.security.SecurityMiddleware.process_request", fail)
     answer = bare("GET", "/api/v1/calls")
     problem(answer, 500)
     assert b"secret" not in answer.content

@@ -13,7 +13,7 @@ from django.utils import timezone
 from api.models import ApiClient, IdempotentRequest
 from outbound.ids import uuid7
 from outbound.models import CallAttempt, OutboundCall
-from outbound.statements import insert, insert_if_new
+from outbound.statements import insert, insert_if_new, update
 from outbound.states import AttemptTrigger
 from payments.models import Customer, Payment, Refund
 from tests.api.rows import make_call
@@ -60,6 +60,15 @@ def test_as_django_stores_it() -> None:
             store(row)
             assert stored(row) == expected
             assert (row._state.adding, row._state.db) == (False, "default")
+
+
+def test_columns() -> None:
+    """Only those that are named are written."""
+    call = make_call(rule="first", reference="a")
+    call.rule, call.reference, call.due_at = "second", "b", NOW
+    update(call, "rule", "due_at")
+    found = OutboundCall.objects.get()
+    assert (found.rule, found.reference, found.due_at) == ("second", "a", NOW)
 
 
 def test_one_statement() -> None:
