@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest
 
 from api.bodies import parse
@@ -27,6 +27,7 @@ from outbound import clock
 from outbound.fields import canonical_json
 from outbound.services import OutboundCall
 from outbound.statements import insert_if_new, update
+from outbound.transactions import whole
 
 logger = structlog.get_logger(__name__)
 
@@ -44,11 +45,10 @@ class Asked:
     again: bool
 
 
-@transaction.atomic
 def ask_once(request: HttpRequest, make: Callable[[], OutboundCall], *, wait: int) -> Asked:
     """Make the call, unless it has been made under this key. wait: the seconds for which its
     answer will be waited for. Raises Problem, and whatever `make` raises: then nothing is kept."""
-    with clock.one_reading():
+    with whole(), clock.one_reading():
         wanted = _row_for(request, wait=wait)
         row = _insert_or_find(wanted)
         if row is wanted:

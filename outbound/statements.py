@@ -9,16 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, CharField, Field, IntegerField, Model
+from django.db.models import (
+    BooleanField,
+    CharField,
+    DateTimeField,
+    Field,
+    ForeignKey,
+    IntegerField,
+    Model,
+    UUIDField,
+)
 
-AS_THEY_ARE = (CharField, IntegerField, BooleanField)  # fields, and types of values, that need
-PLAIN = frozenset({str, int, bool})  # no preparation
+# Fields, and types of values, that need no preparation.
+PLAIN_FIELDS = (BooleanField, CharField, DateTimeField, ForeignKey, IntegerField, UUIDField)
+PLAIN_VALUES = {
+    "sqlite": frozenset({str, int, bool}),
+    "postgresql": frozenset({str, int, bool, datetime, UUID}),
+}
 
 
 def insert(row: Model) -> None:
@@ -57,9 +72,10 @@ class _Statement:
     read: Callable[[Model], Iterable[Any]]
 
     def values(self, row: Model, database: BaseDatabaseWrapper) -> list[Any]:
+        plain = PLAIN_VALUES[database.vendor]
         return [
             value
-            if value is None or (as_it_is and type(value) in PLAIN)
+            if value is None or (as_it_is and type(value) in plain)
             else field.get_db_prep_save(value, database)
             for value, (field, as_it_is) in zip(self.read(row), self.fields, strict=True)
         ]
@@ -87,6 +103,6 @@ def _update(model: type[Model], columns: tuple[str, ...]) -> _Statement:
 def _statement(text: str, fields: Sequence[Field[Any, Any]]) -> _Statement:
     return _Statement(
         text,
-        [(field, isinstance(field, AS_THEY_ARE)) for field in fields],
+        [(field, isinstance(field, PLAIN_FIELDS)) for field in fields],
         attrgetter(*[field.attname for field in fields]),
     )

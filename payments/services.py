@@ -30,6 +30,7 @@ from outbound.services import (
     validate_payload,
 )
 from outbound.statements import insert
+from outbound.transactions import atomic
 from payments.adapters.stripe import StripeAdapter
 from payments.errors import RefundTooLarge
 from payments.models import Customer, Payment, Refund, reserve_at_once
@@ -55,7 +56,7 @@ ADAPTER = "stripe"
 REUSED = "this idempotency key was used with another operation or payload"
 
 
-@transaction.atomic
+@atomic
 def create_customer(
     *,
     email: str,
@@ -94,7 +95,7 @@ def create_customer(
     return customer
 
 
-@transaction.atomic
+@atomic
 def delete_customer(
     *,
     customer: Customer,
@@ -174,7 +175,7 @@ def create_payment(
     return payment
 
 
-@transaction.atomic
+@atomic
 def _store_payment(*, payload: dict[str, Any], reference: str, **options: Any) -> Payment:
     call = enqueue_call(
         adapter=ADAPTER,
@@ -233,7 +234,7 @@ def retrieve_payment(
     return document
 
 
-@transaction.atomic
+@atomic
 def cancel_payment(
     *,
     payment: Payment,
@@ -269,7 +270,7 @@ def cancel_payment(
     return payment
 
 
-@transaction.atomic
+@atomic
 def refund_payment(
     *,
     payment: Payment | str,
