@@ -329,6 +329,7 @@ OUTBOUND_ADAPTERS["console"] = {
     "ADAPTER": "notifications.adapters.console.ConsoleAdapter",
     "QUEUE": "notifications-v1",
 }
+TWILIO_AUTH_TOKEN = env.secret("TWILIO_AUTH_TOKEN")
 # Each is there once its first option is set.
 for _name, _adapter, _options in (
     (
@@ -377,6 +378,18 @@ for _name, _adapter, _options in (
             "API_BASE": env.url("RESEND_API_BASE", "https://api.resend.com"),
         },
     ),
+    (
+        "twilio",
+        "twilio.TwilioAdapter",
+        {
+            "AUTH_TOKEN": TWILIO_AUTH_TOKEN,
+            "ACCOUNT_SID": env.text("TWILIO_ACCOUNT_SID"),
+            "API_BASE": env.url("TWILIO_API_BASE", "https://api.twilio.com"),
+            "FROM": env.text("TWILIO_FROM"),
+            "MESSAGING_SERVICE_SID": env.text("TWILIO_MESSAGING_SERVICE_SID"),
+            "STATUS_CALLBACK": f"{PUBLIC_URL}/webhooks/twilio" if PUBLIC_URL else "",
+        },
+    ),
 ):
     _limits = {
         "rate": env.optional_number(f"{_name.upper()}_RATE_LIMIT"),
@@ -409,7 +422,6 @@ if _topics := env.words("SNS_TOPIC_ARNS"):
         "ADAPTER": "webhooks.adapters.sns.SnsAdapter",
         "QUEUE": "webhooks-v1",
     }
-TWILIO_AUTH_TOKEN = env.secret("TWILIO_AUTH_TOKEN")
 _beside = {"twilio": [TWILIO_AUTH_TOKEN] if TWILIO_AUTH_TOKEN else []}  # it signs what Twilio sends
 # Each is there once its variable is set.
 for _name, _source, _variable in (

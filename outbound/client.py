@@ -70,7 +70,7 @@ class CallContext:
 
     `ends` (monotonic seconds) bounds the whole attempt, however many requests it takes; None:
     each request has `timeouts.total` of its own. `read_blob`: the content that a payload speaks of
-    by its digest.
+    by its digest. `asked_at`: when the last attempt began, for who looks up what became of it.
     """
 
     call_id: str
@@ -81,6 +81,7 @@ class CallContext:
     exchange: Exchange = field(default_factory=Exchange)
     ends: float | None = None
     read_blob: Callable[[str], bytes] = field(default=_no_blob, repr=False)
+    asked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

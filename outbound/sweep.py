@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -268,7 +269,9 @@ def look_up(call_id: str) -> bool:
     try:
         plan = plan_for(call)
         payload = load_payload(call, plan.operation)
-        context = context_for(call, plan.policy, operation=plan.operation)
+        context = replace(
+            context_for(call, plan.policy, operation=plan.operation), asked_at=_asked_at(call)
+        )
         with hiding_text(call):
             reply = plan.adapter.resolve(call.operation, payload, context)
     except DidNotHappen as proof:
@@ -282,6 +285,11 @@ def look_up(call_id: str) -> bool:
         logger.info("lookup_found_nothing", call_id=str(call.pk), lookups=call.lookups)
         return False
     return _settle_lookup(call, CallStatus.SUCCEEDED, reply)
+
+
+def _asked_at(call: OutboundCall) -> datetime | None:
+    attempts = CallAttempt.objects.filter(call=call).order_by("-number")
+    return attempts.values_list("started_at", flat=True).first()
 
 
 @transaction.atomic
