@@ -17,6 +17,7 @@ from sandbox.fields import BadInput
 from sandbox.journal import Unwritable
 from sandbox.messages.secrets import kept_secrets
 from sandbox.messages.tellings import TELLINGS
+from sandbox.process import READY, SMTP
 from sandbox.provider import Provider
 from sandbox.server import Server
 from sandbox.webhooks.policy import Endpoint
@@ -79,12 +80,15 @@ async def _serve(
     given: argparse.Namespace, endpoint: Endpoint, tracking: Mapping[str, Endpoint]
 ) -> None:
     provider = Provider(seed=given.seed, endpoint=endpoint, ledger=given.ledger, tracking=tracking)
-    await Server(provider).serve(host=given.host, port=given.port, ready=_say_ready)
+    await Server(provider).serve(
+        host=given.host, port=given.port, smtp_port=given.smtp_port, ready=_say_ready
+    )
 
 
-def _say_ready(host: str, port: int) -> None:
+def _say_ready(host: str, port: int, smtp_port: int | None) -> None:
     shown = f"[{host}]" if ":" in host else host
-    print(f"sandbox listening on http://{shown}:{port}", flush=True)
+    mail = "" if smtp_port is None else f"{SMTP}{shown}:{smtp_port}"
+    print(f"{READY}http://{shown}:{port}{mail}", flush=True)
 
 
 def _parser() -> Arguments:
@@ -93,6 +97,7 @@ def _parser() -> Arguments:
         description="Stripe and providers of messages, on this machine.",
     )
     parser.add_argument("--port", type=_port, required=True, help="0: any free one")
+    parser.add_argument("--smtp-port", type=_port, help="speak SMTP there, too; 0: any free one")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--seed", type=int, help="makes random faults repeat themselves")
     parser.add_argument("--webhook-url", metavar="URL")

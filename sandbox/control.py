@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from sandbox.asking import Json
 from sandbox.message_steering import MessageSteering
-from sandbox.process import SandboxError, finish_process, start_process
+from sandbox.process import SMTP, SandboxError, finish_process, start_process
 from sandbox.records import Delivery, Effect, Seen
 
 POLL_SECONDS = 0.02
@@ -27,7 +27,10 @@ Fault = str | Mapping[str, Any]  # a kind, or {"kind": ..., options}
 
 
 class Sandbox(MessageSteering):
-    """One running sandbox. Everything here goes over its control endpoint."""
+    """One running sandbox. Everything here goes over its control endpoint. `smtp_port`: where it
+    takes mail, if we started it so."""
+
+    smtp_port: int | None = None
 
     def __init__(
         self, url: str, *, process: subprocess.Popen[str] | None = None, timeout: float = 10.0
@@ -40,6 +43,7 @@ class Sandbox(MessageSteering):
         cls,
         *,
         port: int = 0,
+        smtp_port: int | None = None,
         host: str = "127.0.0.1",
         seed: int | None = None,
         webhook_url: str | None = None,
@@ -55,6 +59,7 @@ class Sandbox(MessageSteering):
         """
         options = {
             "--port": port,
+            "--smtp-port": smtp_port,
             "--host": host,
             "--seed": seed,
             "--webhook-url": webhook_url,
@@ -64,8 +69,11 @@ class Sandbox(MessageSteering):
             "--ledger": ledger.resolve() if ledger else None,
         }
         given = [f"{name}={value}" for name, value in options.items() if value is not None]
-        process, url = start_process(["--exit-with-parent", *given], patience=patience)
-        return cls(url, process=process)
+        process, where = start_process(["--exit-with-parent", *given], patience=patience)
+        url, _, mail = where.partition(SMTP)
+        started = cls(url, process=process)
+        started.smtp_port = int(mail.rpartition(":")[2]) if mail else None
+        return started
 
     def __enter__(self) -> Self:
         return self

@@ -25,6 +25,10 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._rest
 
+    def peek(self, name: str) -> Any:
+        """Whatever stands there, which is still to be asked for."""
+        return self._rest.get(name)
+
     def rest(self) -> dict[str, Any]:
         """What nobody has asked for yet."""
         return dict(self._rest)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = "sandbox listening on "
+SMTP = ", smtp on "
 
 
 class SandboxError(Exception):
@@ -19,7 +20,8 @@ class SandboxError(Exception):
 def start_process(
     arguments: Sequence[str], *, patience: float
 ) -> tuple[subprocess.Popen[str], str]:
-    """A sandbox that listens, and its URL. Waits `patience` seconds. Raises SandboxError."""
+    """A sandbox that listens, and where, in its own words. Waits `patience` seconds.
+    Raises SandboxError."""
     process = subprocess.Popen(  # noqa: S603  # our own program
         [sys.executable, "-m", "sandbox", *arguments],
         cwd=ROOT,

@@ -16,7 +16,7 @@ class Effect:
     seq: int
     kind: str  # payment_intent.created, refund.created, customer.deleted, email.accepted, ...
     object: str  # its id
-    outcome: str  # done; declined: made, but no money moved; dropped: taken, but not sent
+    outcome: str  # done; declined: made, but no money moved; dropped, unrendered: taken, not sent
     amount: int | None  # in minor units, where there is one
     key: str  # the idempotency key, '' when none was sent
     call: str  # holdfast_call among what was sent along, '' when none was
@@ -87,6 +87,7 @@ class Message:
     account: str = ""
     key: str = ""  # of the Idempotency-Key header
     callback: str = ""  # where this message's own events go
+    signer: str = ""  # the secret that those are signed with
     outcome: str = "done"
     status: str = "accepted"  # the last step of its story
     at: float = 0.0

@@ -14,7 +14,15 @@ from sandbox.fields import BadInput
 from sandbox.ledger import Ledger
 from sandbox.limits import KEPT_MESSAGES
 from sandbox.messages.provider import Ask, MessageProvider
+from sandbox.messages.providers.fcm import Fcm
+from sandbox.messages.providers.google import Google
+from sandbox.messages.providers.mailgun import Mailgun
+from sandbox.messages.providers.postmark import Postmark
+from sandbox.messages.providers.resend import Resend
 from sandbox.messages.providers.sendgrid import SendGrid
+from sandbox.messages.providers.ses import Ses
+from sandbox.messages.providers.smtp import Smtp
+from sandbox.messages.providers.twilio import Twilio
 from sandbox.messages.refused import Refused
 from sandbox.messages.tracker import Tracker
 from sandbox.recent import Recent
@@ -22,7 +30,9 @@ from sandbox.records import Effect, Message, Seen
 from sandbox.settings import Settings
 from sandbox.wire import Answer, Request
 
-PROVIDERS: tuple[type[MessageProvider], ...] = (SendGrid,)
+PROVIDERS: tuple[type[MessageProvider], ...] = (
+    SendGrid, Mailgun, Ses, Postmark, Resend, Smtp, Twilio, Fcm, Google,
+)  # fmt: skip
 CALL_KEY, KEY_KEY = "holdfast_call", "holdfast_key"
 DOWN = {
     "reset": replace(read_fault("drop_before_effect"), kind="down"),

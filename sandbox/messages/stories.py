@@ -23,3 +23,5 @@ STORIES: dict[str, Story] = {
     "gone": ("dropped",),
     "silent": (),
 }
+# What is accepted, and will not be sent.
+UNSENT: dict[str, Story] = {"dropped": ("dropped",), "unrendered": ("rendering_failed",)}

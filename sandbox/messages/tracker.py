@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from sandbox.fields import BadInput
 from sandbox.messages.conditions import Conditions
-from sandbox.messages.stories import STORIES, Story
+from sandbox.messages.stories import UNSENT, Story
 from sandbox.messages.tracking.telling import Telling
 from sandbox.records import Message
 from sandbox.webhooks.courier import Courier
@@ -32,9 +32,8 @@ class Tracker:
         """From now on, one step after the other."""
         stories: dict[Story, list[Message]] = defaultdict(list)
         for message in messages:
-            dropped = message.outcome == "dropped"
-            story = STORIES["gone"] if dropped else conditions.story_of(message.recipient)
-            stories[story].append(message)
+            unsent = UNSENT.get(message.outcome)
+            stories[unsent or conditions.story_of(message.recipient)].append(message)
         for story, some in stories.items():
             for place, step in enumerate(story, start=1):
                 self._later(place * conditions.step_seconds, step, some)

@@ -50,8 +50,19 @@ class Answer:
         return self.headers["Idempotent-Replayed"] == "true"
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What was asked."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
 class Api:
     """One client, with one connection that it keeps as long as it can."""
+
+    last: Sent
 
     def __init__(self, url: str, *, timeout: float = 20.0) -> None:
         parts = urlsplit(url)
@@ -78,6 +89,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Exactly this."""
+        self.last = Sent(method, path, dict(headers or {}))
         try:
             self._connection.request(method, path, body=body, headers=dict(headers or {}))
             answer = self._connection.getresponse()

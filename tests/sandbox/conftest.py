@@ -17,7 +17,7 @@ SECRET = "whsec_sandbox_tests"
 @pytest.fixture(scope="session")
 def running() -> Iterator[Sandbox]:
     """A process that is started once."""
-    with Sandbox.start(seed=1) as sandbox:
+    with Sandbox.start(seed=1, smtp_port=0) as sandbox:
         yield sandbox
 
 

@@ -29,7 +29,7 @@ class Tiding:
     type: str
     body: bytes
     target: Target | None = None
-    secret: str = ""  # of the one account that it is for
+    secret: str = ""  # that this one is signed with, unless the endpoint has others
 
 
 class Telling(ABC):
