@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlsplit
 
+import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -23,12 +24,15 @@ from outbound.client import CallContext, HttpClient, Request, Timeouts
 from outbound.errors import DeliveryError
 from webhooks.errors import CannotVerify, InvalidSignature
 
+logger = structlog.get_logger(__name__)
+
 REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}", re.ASCII)
 PATH = re.compile(r"/[A-Za-z0-9._-]{1,200}\.pem", re.ASCII)
 MAX_BYTES = 32 * 1024
 TIMEOUTS = Timeouts(connect=2.0, read=3.0, total=4.0)
 KEPT = 32  # certificates; SNS has one for each region, and a new one now and then
 KEPT_SECONDS = 86_400.0
+STALE_SECONDS = 7 * 86_400.0  # one that cannot be fetched anew is used for so long
 FAILURE_SECONDS = 30.0  # until a certificate that could not be had is asked for again
 FETCHES = 10  # a minute, at most, whatever is asked for
 MINUTE = 60.0
@@ -104,7 +108,7 @@ class Certificates:
             moment = self._monotonic()
             if moment >= entry.ends:
                 self._fill(entry, url, moment)
-            if entry.certificate is None:
+            if entry.certificate is None or moment >= entry.stale_at:
                 raise CannotVerify("the certificate could not be fetched a moment ago")
             return _key_of(entry.certificate, now=now)
 
@@ -113,29 +117,49 @@ class Certificates:
             entry = self._entries.setdefault(url, _Entry())
             self._entries.move_to_end(url)
             while len(self._entries) > KEPT:
-                self._entries.popitem(last=False)
+                self._entries.pop(self._least(but=url))
             return entry
 
+    def _least(self, *, but: str) -> str:
+        """What is worth least: an address where there was nothing, else the one that nobody has
+        asked for longest. So who makes up addresses does not drive out the provider's."""
+        empty = (u for u, entry in self._entries.items() if entry.certificate is None and u != but)
+        return next(empty, next(iter(self._entries)))
+
     def _fill(self, entry: _Entry, url: str, moment: float) -> None:
+        """Fetch it, or anew; one that is there and not stale stays when that fails."""
+        try:
+            self._take_turn(moment)
+            entry.ends = moment + FAILURE_SECONDS
+            entry.certificate = self._read(url)
+        except CannotVerify:
+            if entry.certificate is None or moment >= entry.stale_at:
+                raise
+            logger.warning("certificate_not_renewed", url=url)
+            return
+        entry.ends, entry.stale_at = moment + KEPT_SECONDS, moment + STALE_SECONDS
+
+    def _take_turn(self, moment: float) -> None:
         with self._lock:
             if len(self._fetched) == FETCHES and moment - self._fetched[0] < MINUTE:
                 raise CannotVerify("too many certificates were asked for")
             self._fetched.append(moment)
-        entry.certificate, entry.ends = None, moment + FAILURE_SECONDS
+
+    def _read(self, url: str) -> x509.Certificate:
         try:
-            entry.certificate = x509.load_pem_x509_certificate(self._fetch(url))
+            return x509.load_pem_x509_certificate(self._fetch(url))
         except (ValueError, UnsupportedAlgorithm) as error:
             raise CannotVerify("what lies at the certificate's address is none") from error
-        entry.ends = moment + KEPT_SECONDS
 
 
 class _Entry:
-    """What is known of one address, until `ends` on the monotonic clock."""
+    """What is known of one address: fetched anew after `ends` on the monotonic clock, and of no use
+    after `stale_at`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.certificate: x509.Certificate | None = None
-        self.ends = float("-inf")
+        self.ends = self.stale_at = float("-inf")
 
 
 def _key_of(certificate: x509.Certificate, *, now: datetime) -> RSAPublicKey:

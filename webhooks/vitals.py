@@ -148,10 +148,14 @@ def _secrets(source: Source) -> Iterator[Finding]:
     recent = WebhookEvent.objects.filter(
         source=source.name, received_at__gte=clock.now() - RECENT
     ).order_by()
-    used = set(recent.values_list("matched_secret", flat=True).distinct())
+    labels = recent.values_list("matched_secret", flat=True).distinct()
+    used = {_fingerprint(label) for label in labels}
     variable = source.secret_variable or "SECRETS"
-    places = [place for place, secret in enumerate(source.secrets, 1)
-              if source.label_of(secret) in used]  # fmt: skip
+    places = [
+        place
+        for place, secret in enumerate(source.secrets, start=1)
+        if _fingerprint(source.label_of(secret)) in used
+    ]
     if places and 1 not in places:
         yield Finding(
             f"source {source.name}",
@@ -164,6 +168,11 @@ def _secrets(source: Source) -> Iterator[Finding]:
             "the old secret is no longer used",
             f"remove all but the first of {variable}",
         )
+
+
+def _fingerprint(label: str) -> str:
+    """Without the place, which is another one after a new secret was put in front."""
+    return label.partition("-")[2]
 
 
 def _silence(source: Source) -> Iterator[Finding]:

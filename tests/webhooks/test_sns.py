@@ -38,6 +38,7 @@ from webhooks.certificates import (
     FETCHES,
     KEPT,
     KEPT_SECONDS,
+    STALE_SECONDS,
     Certificates,
     demand_certificate_url,
     demand_subscribe_url,
@@ -380,6 +381,34 @@ class TestCertificates:
         assert len(store._entries) == KEPT
         time[0] = 60.0
         assert store.key(CERTIFICATE_URL, now=NOW).key_size == 2048
+
+    def test_made_up_addresses_do_not_drive_out_the_real_one(self) -> None:
+        """A flood of names behind which there is nothing: the certificate is not fetched again."""
+        time, fetched = [0.0], Fetched(PEM, *[CannotVerify("gone")] * 1000)
+        store = Certificates(fetched, monotonic=lambda: time[0])
+        store.key(CERTIFICATE_URL, now=NOW)
+        for number in range(1000):
+            time[0] += 10.0
+            with pytest.raises(CannotVerify):
+                store.key(f"https://{HOST}/{number}.pem", now=NOW)
+        assert store.key(CERTIFICATE_URL, now=NOW).key_size == 2048
+        assert fetched.urls.count(CERTIFICATE_URL) == 1
+        assert len(store._entries) == KEPT
+
+    def test_one_that_cannot_be_renewed(self) -> None:
+        """It is used for some days more, while it is tried again and again, and then no longer."""
+        time, fetched = [0.0], Fetched(PEM, *[CannotVerify("gone")] * 1000)
+        store = Certificates(fetched, monotonic=lambda: time[0])
+        store.key(CERTIFICATE_URL, now=NOW)
+        for moment in (KEPT_SECONDS, KEPT_SECONDS + FAILURE_SECONDS, STALE_SECONDS - 1):
+            time[0], before = moment, len(fetched.urls)
+            for _ in range(3):
+                assert store.key(CERTIFICATE_URL, now=NOW).key_size == 2048
+            assert len(fetched.urls) == before + 1
+        time[0] = STALE_SECONDS
+        for _ in range(3):
+            with pytest.raises(CannotVerify):
+                store.key(CERTIFICATE_URL, now=NOW)
 
     def test_not_valid_now(self) -> None:
         old = make_certificate(KEY, ends=NOW - timedelta(seconds=1))

@@ -164,6 +164,20 @@ class TestSecrets:
         assert "STRIPE_WEBHOOK_SECRETS" in "".join(lines) or not says
         assert not {SECRET, OLD_SECRET} & set("".join(lines).split())
 
+    def test_before_the_new_one_was_put_in_front(
+        self, sources: dict[str, Any], settings: Settings
+    ) -> None:
+        """What came then was proven by the same secret, which had another place."""
+        options = {**sources["stripe"]["OPTIONS"], "SECRETS": [OLD_SECRET]}
+        before = {"stripe": {**sources["stripe"], "OPTIONS": options}}
+        both = dict(sources)
+        settings.WEBHOOK_SOURCES = before
+        self.receive(OLD_SECRET)
+        settings.WEBHOOK_SOURCES = both
+        assert "only the old secret is still used" in found()[0]
+        self.receive(SECRET)
+        assert found() == []
+
     def test_within_a_week(self, virtual: Clock) -> None:
         """What was used before then is not used."""
         self.receive(OLD_SECRET)
