@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,8 @@ from django.db import OperationalError, connection
 
 from outbound import dispatcher, hints
 from outbound.hints import Hint
+from tests.house.polling import wait_until
+from tests.services.environment import ROOT
 from tests.webhooks.conftest import Clock
 from tests.webhooks.rows import make_event
 from webhooks import replaying, tasks
@@ -234,6 +239,49 @@ def test_many_workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(notes().values()) == [1] * 60
 
 
+WORKER = """
+import sys, django
+django.setup()
+from webhooks import replaying
+take = replaying._take_batch
+def tell(*args, **options):
+    print(take(*args, **options), flush=True)
+    return 5
+replaying.BATCH = 5
+replaying._take_batch = tell
+replaying.step(replay_id=sys.argv[1])
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_is_killed() -> None:
+    """SIGKILL in the middle of a step: another one goes on when its lease has ended, and each
+    event has been replayed once."""
+    events = 300
+    for _ in range(events):
+        make_event(status=S.PROCESSED)
+    row = start(pace=1000)
+    environment = {**os.environ, "LEASE_SECONDS": "2"}
+    environment["DJANGO_SETTINGS_MODULE"] = "integrations_project.settings"
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(row.pk)],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True,
+    ) as worker:  # fmt: skip
+        assert worker.stdout is not None
+        assert [worker.stdout.readline() for _ in range(4)] == ["5\n"] * 4
+        worker.kill()
+    row.refresh_from_db()
+    assert row.status == ReplayStatus.RUNNING
+    assert 20 <= row.done < events
+    assert armed() == row.done
+    wait_until(lambda: replaying.step(replay_id=row.pk) is not None, what="the lease has ended")
+    row.refresh_from_db()
+    assert (row.status, row.done) == (ReplayStatus.FINISHED, events)
+    assert sorted(notes().values()) == [1] * events
+
+
 class TestFilters:
     @pytest.mark.both_databases
     @pytest.mark.parametrize(
@@ -364,6 +412,9 @@ class TestMessages:
     def test_the_dispatcher_takes_it_up(self, virtual: Clock) -> None:
         """In the embedded form the row is asked, and a dead worker's announcement forgotten."""
         assert replaying in dispatcher.backlogs()
+        printed = StringIO()
+        call_command("sweep", "--dry-run", stdout=printed)
+        assert "replays announced          0 would be handled" in printed.getvalue()
         make_events(1, virtual)
         row, said = start(), list[Hint]()
         assert replaying.announce_due(limit=5, announce=said.append) == 1
