@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+TOKEN = re.compile(r"[A-Za-z0-9_:.-]{1,4096}")
 LOCAL_CHARACTERS = 64  # https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.1
 ADDRESS_CHARACTERS = 254
 KEY_CHARACTERS = 255
@@ -38,6 +39,13 @@ def phone_number(text: str) -> str:
     """A number in E.164. Raises ValueError. https://www.twilio.com/docs/glossary/what-e164"""
     if not E164.fullmatch(text):
         raise ValueError("must be a number in E.164: + and 7 to 15 digits")
+    return text
+
+
+def device_token(text: str) -> str:
+    """A device's token, as far as that can be told. Raises ValueError."""
+    if not TOKEN.fullmatch(text):
+        raise ValueError("is no token of a device")
     return text
 
 

@@ -263,6 +263,7 @@ class Suppression(models.Model):
 
     class Meta:
         ordering = ("-created_at",)
+        permissions = (("lift_suppression", "Can lift a suppression"),)
         constraints = (
             models.UniqueConstraint(name="suppression_once", fields=("channel", "address_key")),
         )

@@ -16,7 +16,12 @@ from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
 
-from notifications.addresses import address_key_of
+from notifications.addresses import (
+    address_key_of,
+    device_token,
+    email_address,
+    phone_number,
+)
 from notifications.drafts import (
     Address,
     Attached,
@@ -75,6 +80,11 @@ __all__ = [
 
 KEEP = timedelta(days=30)  # attachments, after the message's time
 ROWS = 500  # inserted by one statement
+ADDRESSES = {
+    Channel.EMAIL: email_address,
+    Channel.SMS: phone_number,
+    Channel.PUSH: device_token,
+}
 
 
 class Options(TypedDict, total=False):
@@ -401,7 +411,12 @@ def _waiting_calls(message: Message) -> list[Any]:
 
 
 def suppress(*, channel: Channel, address: str, note: str = "", actor: str = "") -> bool:
-    """Let an address get nothing any more. Returns whether that is new."""
+    """Let an address get nothing any more. Returns whether that is new. Raises InvalidPayload for
+    what is no address of the channel."""
+    try:
+        address = ADDRESSES[channel](address.strip())
+    except ValueError as error:
+        raise InvalidPayload([FieldError("/address", str(error))]) from None
     return add_suppression(channel, address, SuppressionReason.MANUAL, note=note, created_by=actor)
 
 

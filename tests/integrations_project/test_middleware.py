@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 
-from integrations_project.middleware import CONTENT_SECURITY_POLICY
 from outbound.request_ids import current_request_id
 
 
@@ -56,7 +56,7 @@ class TestContentSecurityPolicy:
     def test_every_answer_has_the_strict_one(self) -> None:
         """Nothing inline, nothing from elsewhere, in no frame."""
         policy = Client().get("/id", headers=HOST).headers["Content-Security-Policy"]
-        assert policy == CONTENT_SECURITY_POLICY
+        assert policy == settings.CONTENT_SECURITY_POLICY
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
 

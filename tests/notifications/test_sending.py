@@ -296,7 +296,8 @@ class TestSuppressions:
 
     def test_another_channel(self, providers: Providers) -> None:
         """Says nothing."""
-        services.suppress(channel=Channel.PUSH, address="ann@example.com")
+        services.suppress(channel=Channel.SMS, address="+15005550006")
+        assert send_push(tokens="+15005550006".strip("+"), title="x").status == "sending"
         assert email().status == MessageStatus.SENDING
 
 
