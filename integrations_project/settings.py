@@ -19,6 +19,9 @@ from outbound.topology import queues
 
 ENVIRONMENT = env = Environment(environ.Env.ENVIRON)
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LARGEST_PORT = 65535
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 STATE_DIR = Path(env.text("STATE_DIR", str(BASE_DIR / "var")))
 
@@ -148,6 +151,22 @@ EMAIL_ROUTE = env.words("EMAIL_ROUTE")
 SMS_ROUTE = env.words("SMS_ROUTE")
 PUSH_ROUTE = env.words("PUSH_ROUTE")
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+# Django's own settings of a mail server; once there is a host, the adapter `smtp` can send.
+EMAIL_HOST = env.text("EMAIL_HOST")
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env.secret("EMAIL_HOST_PASSWORD")
+EMAIL_USE_SSL = env.flag("EMAIL_USE_SSL")
+_starttls = env.optional_flag("EMAIL_USE_TLS")
+if EMAIL_USE_SSL and _starttls:
+    env.refuse("EMAIL_USE_TLS", "is set, and so is EMAIL_USE_SSL: unset one of them")
+if _starttls is None:
+    _starttls = EMAIL_HOST not in LOOPBACK
+EMAIL_USE_TLS = _starttls and not EMAIL_USE_SSL
+_mail_port = 465 if EMAIL_USE_SSL else 587
+EMAIL_PORT = env.whole("EMAIL_PORT", _mail_port)
+if EMAIL_PORT > LARGEST_PORT:
+    env.refuse("EMAIL_PORT", f"must be a port, at most {LARGEST_PORT}")
+    EMAIL_PORT = _mail_port
 # All attachments of one email together, before they are encoded.
 EMAIL_MAX_ATTACHMENT_BYTES = env.whole("EMAIL_MAX_ATTACHMENT_BYTES", 15_000_000)
 
@@ -336,6 +355,7 @@ OUTBOUND_ADAPTERS["console"] = {
     "QUEUE": "notifications-v1",
 }
 TWILIO_AUTH_TOKEN = env.secret("TWILIO_AUTH_TOKEN")
+AWS_REGION = env.text("AWS_REGION")
 # Each is there once its first option is set.
 for _name, _adapter, _options in (
     (
@@ -356,14 +376,26 @@ for _name, _adapter, _options in (
         },
     ),
     (
+        "smtp",
+        "smtp.SmtpAdapter",
+        {
+            "HOST": EMAIL_HOST,
+            "PORT": EMAIL_PORT,
+            "USER": EMAIL_HOST_USER,
+            "PASSWORD": EMAIL_HOST_PASSWORD,
+            "USE_TLS": EMAIL_USE_TLS,
+            "USE_SSL": EMAIL_USE_SSL,
+        },
+    ),
+    (
         "ses",
         "ses.SesAdapter",
         {
             "ACCESS_KEY_ID": env.secret("AWS_ACCESS_KEY_ID"),
             "SECRET_ACCESS_KEY": env.secret("AWS_SECRET_ACCESS_KEY"),
             "SESSION_TOKEN": env.secret("AWS_SESSION_TOKEN"),
-            "REGION": env.text("AWS_REGION"),
-            "API_BASE": env.url("SES_API_BASE"),
+            "REGION": AWS_REGION,
+            "API_BASE": env.url("SES_API_BASE", f"https://email.{AWS_REGION}.amazonaws.com"),
             "CONFIGURATION_SET": env.text("SES_CONFIGURATION_SET"),
         },
     ),

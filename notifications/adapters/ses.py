@@ -167,10 +167,9 @@ class SesAdapter(MessageAdapter):
     ) -> Response:
         if configuration_set := self.options.get("CONFIGURATION_SET"):
             body = {**body, "ConfigurationSetName": str(configuration_set)}
-        base = self.options.get("API_BASE") or f"https://email.{self._signer.region}.amazonaws.com"
         request = Request(
             "POST",
-            f"{base}{path}",
+            f"{self.options['API_BASE']}{path}",
             {"Content-Type": "application/json"},
             json.dumps(body).encode(),
         )

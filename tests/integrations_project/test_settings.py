@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.utils.module_loading import import_string
 
+from outbound.client import check_url
 from tests.integrations_project.loading import load, problems
 
 
@@ -220,6 +221,65 @@ class TestOptionalSources:
         assert settings.WEBHOOK_SOURCES["sns"]["OPTIONS"] == {"TOPIC_ARNS": [topic]}
         assert import_string(settings.WEBHOOK_SOURCES["sns"]["SOURCE"])
         assert import_string(settings.OUTBOUND_ADAPTERS["sns"]["ADAPTER"])
+
+
+OPTIONAL_SENDERS = {
+    "mailgun": {"MAILGUN_API_KEY": "key", "MAILGUN_DOMAIN": "mg.example.com"},
+    "postmark": {"POSTMARK_SERVER_TOKEN": "token"},
+    "resend": {"RESEND_API_KEY": "key"},
+    "sendgrid": {"SENDGRID_API_KEY": "key"},
+    "ses": {
+        "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_REGION": "eu-west-1",
+    },
+    "smtp": {"EMAIL_HOST": "mail.example.com"},
+}  # fmt: skip
+
+
+class TestOptionalSenders:
+    """An adapter is there once its secret is set; the console always."""
+
+    def test_none(self, state: Path) -> None:
+        assert set(load(state).OUTBOUND_ADAPTERS) == {"stripe", "console"}
+
+    @pytest.mark.parametrize("name, variables", OPTIONAL_SENDERS.items())
+    def test_one(self, state: Path, name: str, variables: dict[str, str]) -> None:
+        """With all that its class wants, and limits of its own."""
+        limit = {f"{name.upper()}_RATE_LIMIT": "5"}
+        found = load(state, **variables, **limit).OUTBOUND_ADAPTERS
+        assert set(found) == {"stripe", "console", name}
+        adapter = import_string(found[name]["ADAPTER"])
+        assert all(found[name]["OPTIONS"].get(option) for option in adapter.required_options)
+        assert set(adapter.required_options.values()) <= set(variables)
+        if name != "smtp":
+            check_url(found[name]["OPTIONS"]["API_BASE"])
+        assert found[name]["LIMITS"] == {"rate": 5, "concurrency": None}
+        assert found[name]["QUEUE"] == "notifications-v1"
+
+    @pytest.mark.parametrize(
+        "variables, port, tls, ssl",
+        [
+            ({}, 587, True, False),
+            ({"EMAIL_USE_SSL": "1"}, 465, False, True),
+            ({"EMAIL_USE_TLS": "0", "EMAIL_PORT": "25"}, 25, False, False),
+            ({"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": "1025"}, 1025, False, False),
+            ({"EMAIL_HOST": "localhost", "EMAIL_USE_TLS": "1"}, 587, True, False),
+        ],
+    )
+    def test_a_mail_server_is_spoken_to_in_tls(
+        self, state: Path, variables: dict[str, str], port: int, tls: bool, ssl: bool
+    ) -> None:
+        """Unless it is on this machine, or somebody says that it need not be."""
+        settings = load(state, **{"EMAIL_HOST": "mail.example.com", **variables})
+        options = settings.OUTBOUND_ADAPTERS["smtp"]["OPTIONS"]
+        assert (options["PORT"], options["USE_TLS"], options["USE_SSL"]) == (port, tls, ssl)
+
+    @pytest.mark.parametrize("variable, value", [("EMAIL_USE_TLS", "1"), ("EMAIL_PORT", "70000")])
+    def test_what_makes_no_sense_together(self, state: Path, variable: str, value: str) -> None:
+        """Named by the checks, and not used."""
+        settings = load(state, EMAIL_HOST="h", EMAIL_USE_SSL="1", **{variable: value})
+        assert [each.variable for each in settings.ENVIRONMENT.problems] == [variable]
+        assert settings.EMAIL_PORT == 465
+        assert not settings.EMAIL_USE_TLS
 
 
 class TestStripe:
