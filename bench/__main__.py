@@ -1,4 +1,5 @@
-"""`./dev bench [NAME ...]`: run benchmarks on each database and print what they found.
+"""`./dev bench [NAME ...]`: run benchmarks on each database and print what they found. Those that
+take minutes run only when they are named.
 
 The exit status is not 0 when something was found that must never be, or a benchmark broke. A time
 that misses its goal is only said.
@@ -20,16 +21,19 @@ BENCHMARKS = {
     "breaker": "a guarded call against one without a guard",
     "ingest": "webhooks against a view that verifies, inserts and publishes",
     "api": "the HTTP API against a bare view, and a wait against a request of one's own",
+    "ingest_history": "webhooks with many processed events in the table, against none",
+    "ingest_outage": "webhooks while the broker stands still",
 }
-WITH_BROKER = {"api", "ingest"}
+LONG = {"ingest_history", "ingest_outage"}
+WITH_BROKER = {"api", "ingest", "ingest_history", "ingest_outage"}
 
 
 def main(arguments: list[str]) -> int:
     """0 when nothing failed."""
     options = _parse(arguments)
-    effort = Effort(rounds=options.rounds, calls=options.calls)
+    effort = Effort(rounds=options.rounds, calls=options.calls, rows=options.rows)
     sound = True
-    names = options.names or list(BENCHMARKS)
+    names = options.names or [name for name in BENCHMARKS if name not in LONG]
     with databases(broker=not WITH_BROKER.isdisjoint(names)) as found:
         for name in names:
             print(f"{name}: {BENCHMARKS[name]}")
@@ -43,11 +47,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench", description="Run benchmarks.")
     usual = Effort()
     parser.add_argument(
-        "names", nargs="*", type=_known, metavar="NAME", help=f"{', '.join(BENCHMARKS)}; else all"
+        "names",
+        nargs="*",
+        type=_known,
+        metavar="NAME",
+        help=f"{', '.join(BENCHMARKS)}; else all but {' and '.join(sorted(LONG))}",
     )
     parser.add_argument("--rounds", type=_count, default=usual.rounds, help=f"({usual.rounds})")
     parser.add_argument(
         "--calls", type=_count, default=usual.calls, help=f"in a round ({usual.calls})"
+    )
+    parser.add_argument(
+        "--rows", type=_count, default=usual.rows, help=f"for ingest_history ({usual.rows})"
     )
     return parser.parse_args(arguments)
 
@@ -70,8 +81,9 @@ def _run(name: str, database: Database, effort: Effort) -> bool:
     if database.environment is None:
         print(f"  skipped: {database.missing}")
         return True
+    numbers = map(str, (effort.rounds, effort.calls, effort.rows))
     child = subprocess.run(
-        [sys.executable, "-m", "bench.child", name, str(effort.rounds), str(effort.calls)],
+        [sys.executable, "-m", "bench.child", name, *numbers],
         cwd=ROOT,
         env=database.environment,
         stdin=subprocess.DEVNULL,

@@ -1,5 +1,5 @@
-"""One benchmark on one database: `python -m bench.child NAME ROUNDS CALLS` prints its report as
-JSON. Its environment is the project's."""
+"""One benchmark on one database: `python -m bench.child NAME ROUNDS CALLS ROWS` prints its report
+as JSON. Its environment is the project's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from django.core.management import call_command
 from bench.measuring import Effort
 
 
-def main(name: str, rounds: int, calls: int) -> None:
+def main(name: str, effort: Effort) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "integrations_project.settings"
     django.setup()
     call_command("migrate", interactive=False, verbosity=0)
     benchmark = importlib.import_module(f"bench.{name}")
-    report = benchmark.measure(Effort(rounds=rounds, calls=calls))
+    report = benchmark.measure(effort)
     print(json.dumps(asdict(report)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    rounds, calls, rows = map(int, sys.argv[2:])
+    main(sys.argv[1], Effort(rounds=rounds, calls=calls, rows=rows))

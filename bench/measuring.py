@@ -21,11 +21,13 @@ Rounds = list[list[float]]  # seconds of each call, by round
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured: `rounds` of `calls` calls, each of which takes `seconds` by itself."""
+    """How much is measured: `rounds` of `calls` calls, each of which takes `seconds` by itself.
+    `rows`: how many there are already, where that is the question."""
 
     rounds: int = 20
     calls: int = 10
     seconds: float = 0.02
+    rows: int = 1_000_000
 
 
 def interleaved(acts: Mapping[str, Act], *, rounds: int, calls: int) -> dict[str, Rounds]:

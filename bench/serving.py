@@ -25,25 +25,33 @@ ANSWER_SECONDS = 30.0
 
 
 @contextmanager
-def served(application: str) -> Iterator[int]:
-    """The port at which gunicorn serves it, as gunicorn.conf.py has it, in our environment."""
+def served(application: str, **environment: str) -> Iterator[int]:
+    """The port at which gunicorn serves it, as gunicorn.conf.py has it, in our environment and what
+    is named beside it."""
     port = free_port()
     command = [*web_command(port=port)[:-1], application]
+    with started(application, command, **environment) as process:
+
+        def up() -> bool:
+            if not process.running:
+                raise RuntimeError(f"{application} ended:\n{process.tail()}")
+            return _accepts(port)
+
+        wait_until(up, seconds=START_SECONDS, what=f"{application} is up")
+        yield port
+
+
+@contextmanager
+def started(name: str, command: Sequence[str], **environment: str) -> Iterator[Process]:
+    """A process that runs as long as the block."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
         log = Path(folder) / "log"
         log.touch()
         process = Process(
-            name=application, command=command, environment=os.environ, log=log, cwd=ROOT
+            name=name, command=command, environment={**os.environ, **environment}, log=log, cwd=ROOT
         )
         try:
-
-            def up() -> bool:
-                if not process.running:
-                    raise RuntimeError(f"{application} ended:\n{process.tail()}")
-                return _accepts(port)
-
-            wait_until(up, seconds=START_SECONDS, what=f"{application} is up")
-            yield port
+            yield process
         finally:
             process.kill()
 

@@ -175,6 +175,14 @@ class TestProgram:
         assert "skipped: it is not there" in printed
         assert self.asked_for_a_broker == [False]
 
+    def test_what_takes_long(self, finds: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        """What takes minutes is run when it is named, and not with all others."""
+        finds('{"title": "t", "header": [""], "rows": []}')
+        program.main([])
+        assert "ingest_history:" not in capsys.readouterr().out
+        program.main(["ingest_history"])
+        assert "ingest_history:" in capsys.readouterr().out
+
     def test_a_failure(self, finds: Any, capsys: pytest.CaptureFixture[str]) -> None:
         finds('{"title": "t", "header": [""], "rows": [["r"]], "failures": ["it writes"]}')
         assert program.main([]) == 1
@@ -216,12 +224,18 @@ class TestDatabases:
 @pytest.mark.faults
 @pytest.mark.parametrize(
     "name, row",
-    [("breaker", "no guard"), ("api", "POST /refunds"), ("ingest", "POST /webhooks/stripe")],
+    [
+        ("breaker", "no guard"),
+        ("api", "POST /refunds"),
+        ("ingest", "POST /webhooks/stripe"),
+        ("ingest_history", "POST /webhooks/stripe, 20 events"),
+        ("ingest_outage", "broker frozen"),
+    ],
 )
 def test_for_real(name: str, row: str) -> None:
     """`./dev bench NAME`, as short as it can be."""
     ended = subprocess.run(
-        [sys.executable, "-m", "bench", name, "--rounds", "1", "--calls", "1"],
+        [sys.executable, "-m", "bench", name, "--rounds", "1", "--calls", "1", "--rows", "20"],
         cwd=ROOT,
         env=kept(os.environ),
         capture_output=True,
