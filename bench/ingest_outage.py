@@ -19,8 +19,7 @@ from functools import partial
 from bench.ingest import Provider, percentile, wrong_count
 from bench.measuring import Effort
 from bench.reports import Report, goal
-from bench.serving import CONNECTIONS, Connection, clients, served, started
-from devtools.environment import celery_command
+from bench.serving import CONNECTIONS, Connection, celery, clients, served
 from tests.house.polling import wait_until
 from tests.services.rabbitmq import PrivateRabbitMQ
 from webhooks.models import WebhookEvent
@@ -60,8 +59,8 @@ def _measure(rabbitmq: PrivateRabbitMQ) -> Report:
     provider = Provider("/webhooks/stripe", event_type=UNHEARD_OF)
     sent = [provider.delivery() for _ in range(int(RATE * (2 * LIVELY + FROZEN)))]
     with (
-        started("worker", celery_command("worker"), CELERY_BROKER_URL=broker),
-        started("beat", celery_command("beat"), CELERY_BROKER_URL=broker),
+        celery("worker", CELERY_BROKER_URL=broker),
+        celery("beat", CELERY_BROKER_URL=broker),
         served("integrations_project.wsgi", CELERY_BROKER_URL=broker) as port,
         clients(port) as connections,
     ):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from devtools.environment import web_command
+from devtools.environment import celery_command, web_command
 from tests.house.polling import wait_until
 from tests.services.environment import ROOT
 from tests.services.ports import free_port
@@ -54,6 +54,13 @@ def started(name: str, command: Sequence[str], **environment: str) -> Iterator[P
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def celery(*arguments: str, **environment: str) -> Iterator[None]:
+    """`celery -A integrations_project ...` as long as the block runs."""
+    with started(arguments[0], celery_command(*arguments), **environment):
+        yield
 
 
 def request_bytes(path: str, body: bytes, **headers: str) -> bytes:
