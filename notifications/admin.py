@@ -142,7 +142,7 @@ class MessageAdmin(ReadOnlyAdmin):
     def route_shown(self, message: Message) -> str:
         return ", then ".join(message.route)
 
-    @admin.display(description="")
+    @admin.display(description="who")
     def recipients_shown(self, message: Message) -> SafeString:
         rows = message.recipients.select_related("dispatch__call").order_by("place")
         counts = message.recipients.order_by().values_list("status").annotate(n=Count("pk"))
@@ -160,11 +160,11 @@ class MessageAdmin(ReadOnlyAdmin):
             )
         )
 
-    @admin.display(description="")
+    @admin.display(description="in order")
     def timeline_shown(self, message: Message) -> SafeString:
         return _timeline(timeline_of(message))
 
-    @admin.display(description="")
+    @admin.display(description="preview")
     def preview_shown(self, message: Message) -> SafeString:
         first = message.recipients.order_by("place").first()
         return _preview(message, first)
@@ -291,11 +291,11 @@ class RecipientAdmin(ReadOnlyAdmin):
         row = rows.first()
         return link_to(row, row.get_reason_display() if row else "")
 
-    @admin.display(description="")
+    @admin.display(description="in order")
     def timeline_shown(self, recipient: Recipient) -> SafeString:
         return _timeline(timeline_of(recipient.message, recipient=recipient))
 
-    @admin.display(description="")
+    @admin.display(description="preview")
     def preview_shown(self, recipient: Recipient) -> SafeString:
         return _preview(recipient.message, recipient)
 

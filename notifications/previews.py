@@ -27,7 +27,8 @@ POLICY = (
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 LARGEST = 500_000  # bytes of an inline image that is shown
 CID = re.compile(r"cid:([A-Za-z0-9._@-]{1,100})")
-REFRESH = re.compile(r"<\s*/?\s*(meta|base|link|script|iframe|object|embed)\b[^>]*>?", re.I)
+SCRIPT = re.compile(r"<script\b.*?(</script\s*>|$)", re.I | re.S)
+ACTIVE = re.compile(r"<\s*/?\s*(meta|base|link|script|iframe|object|embed)\b[^>]*>?", re.I)
 
 
 def preview_page(message: Message, recipient: Recipient | None) -> HttpResponse:
@@ -37,7 +38,11 @@ def preview_page(message: Message, recipient: Recipient | None) -> HttpResponse:
     html, text = content.get("html", ""), content.get("text") or content.get("body", "")
     if variables:
         html, text = _filled(html, variables, html=True), _filled(text, variables, html=False)
-    body = _with_images(REFRESH.sub("", html), content) if html.strip() else _plain(text)
+    body = (
+        _with_images(ACTIVE.sub("", SCRIPT.sub("", html)), content)
+        if html.strip()
+        else _plain(text)
+    )
     response = HttpResponse(f'<!doctype html><meta charset="utf-8"><title>Preview</title>{body}')
     response["Content-Security-Policy"] = POLICY
     response["X-Frame-Options"] = "SAMEORIGIN"
