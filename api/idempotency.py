@@ -9,6 +9,7 @@ that still waits for the provider, or whose process died: `answer_due_at` tells 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,7 @@ from api.models import IdempotentRequest
 from api.problems import retry_after
 from outbound import clock
 from outbound.fields import canonical_json
+from outbound.ids import uuid7
 from outbound.services import OutboundCall
 from outbound.statements import insert_if_new, update
 from outbound.transactions import whole
@@ -52,9 +54,11 @@ def ask_once(request: HttpRequest, make: Callable[[], OutboundCall], *, wait: in
         wanted = _row_for(request, wait=wait)
         row = _insert_or_find(wanted)
         if row is wanted:
-            row.call = make()
-            update(row, "call_id")
-            return Asked(row, row.call, again=False)
+            call = make()
+            if call.pk != row.call_id:
+                row.call_id = call.pk
+                update(row, "call_id")
+            return Asked(row, call, again=False)
     if row.fingerprint != wanted.fingerprint:
         detail = "this Idempotency-Key was used for another request"
         raise Problem(422, detail, code="idempotency_key_reused")
@@ -89,12 +93,23 @@ def _row_for(request: HttpRequest, *, wait: int) -> IdempotentRequest:
     return IdempotentRequest(
         client=client_of(request),
         key=idempotency_key(request),
+        call_id=reserved_id(request),
         fingerprint=fingerprint(request),
         first_status=None if wait else ACCEPTED,
         answer_due_at=now + timedelta(seconds=wait) + ANSWER_GRACE,
         created_at=now,
         expires_at=now + LIFETIME,
     )
+
+
+def reserved_id(request: HttpRequest) -> uuid.UUID:
+    """The id that the call of this request shall have: so its key's row is written once, though it
+    is there before the call. (The constraint between the two is looked at with the commit.) A call
+    that has another id is written to the row later."""
+    found: uuid.UUID | None = getattr(request, "reserved_id", None)
+    if found is None:
+        found = request.reserved_id = uuid7()  # type: ignore[attr-defined]
+    return found
 
 
 def fingerprint(request: HttpRequest) -> str:

@@ -7,6 +7,7 @@ transaction commits.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -100,6 +101,7 @@ def enqueue_call(
     not_after: datetime | None = None,
     priority: int | None = None,
     inline: bool = False,
+    call_id: uuid.UUID | None = None,
 ) -> OutboundCall:
     """Store a call, to be made soon after the current transaction commits.
 
@@ -108,7 +110,8 @@ def enqueue_call(
     not_before: the earliest time of the first attempt; not_after: the end of the automatic ones,
     where that is before the age limit. priority: 0 to 9, lower first, where several were parked;
     None for the policy's. inline: the caller goes on to `deliver_now`, so nobody else is told for
-    the first minute.
+    the first minute. call_id: the id of a new call, from `outbound.ids.uuid7`, where a row names
+    the call before it is stored.
 
     Raises UnknownAdapter, UnknownOperation, InvalidPayload (with a pointer to each field),
     KeyReused.
@@ -126,7 +129,7 @@ def enqueue_call(
     policy = registry.policy_for(adapter, operation)
     now = clock.now()
     due_at = max(not_before, now) if not_before else now
-    call_id = uuid7()
+    call_id = call_id or uuid7()
     call = OutboundCall(
         id=call_id,
         adapter=adapter,

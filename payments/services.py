@@ -6,7 +6,8 @@ minor unit.
 
 `idempotency_key` is the caller's own (1 to 255 visible ASCII characters): the same key with the
 same content returns the row that is there. `inline`: the caller goes on to
-`outbound.services.deliver_now` once its transaction has committed. All functions raise
+`outbound.services.deliver_now` once its transaction has committed. `call_id`: the id of a new call,
+as `enqueue_call` takes it. All functions raise
 InvalidPayload (with a pointer to each field) for what the provider could not understand, and
 KeyReused for a key that belongs to other content.
 """
@@ -68,6 +69,7 @@ def create_customer(
     request_id: str | None = None,
     created_by: str = "",
     inline: bool = False,
+    call_id: uuid.UUID | None = None,
 ) -> Customer:
     """Let the provider know somebody. https://docs.stripe.com/api/customers/create"""
     call = enqueue_call(
@@ -79,6 +81,7 @@ def create_customer(
         request_id=request_id,
         created_by=created_by,
         inline=inline,
+        call_id=call_id,
     )
     known = None if call.is_new else Customer.objects.filter(call=call).first()
     if known is not None:
@@ -103,6 +106,7 @@ def delete_customer(
     request_id: str | None = None,
     created_by: str = "",
     inline: bool = False,
+    call_id: uuid.UUID | None = None,
 ) -> Customer:
     """Let the provider forget somebody, and forget them here when it has.
 
@@ -118,6 +122,7 @@ def delete_customer(
         request_id=request_id,
         created_by=created_by,
         inline=inline,
+        call_id=call_id,
     )
     Customer.objects.filter(pk=customer.pk).update(delete_call=call)
     customer.refresh_from_db()
@@ -139,6 +144,7 @@ def create_payment(
     request_id: str | None = None,
     created_by: str = "",
     inline: bool = False,
+    call_id: uuid.UUID | None = None,
     wait: float | None = None,
 ) -> Payment:
     """Ask somebody for money. https://docs.stripe.com/api/payment_intents/create
@@ -168,6 +174,7 @@ def create_payment(
         request_id=request_id,
         created_by=created_by,
         inline=inline or wait is not None,
+        call_id=call_id,
     )
     if wait is not None and payment.call is not None:
         deliver_now(call=payment.call, wait=wait)
@@ -243,6 +250,7 @@ def cancel_payment(
     request_id: str | None = None,
     created_by: str = "",
     inline: bool = False,
+    call_id: uuid.UUID | None = None,
 ) -> Payment:
     """Give up a payment that has not been taken. `payment.cancel_call` tells how that goes.
 
@@ -264,6 +272,7 @@ def cancel_payment(
             request_id=request_id,
             created_by=created_by,
             inline=inline,
+            call_id=call_id,
         )
         Payment.objects.filter(pk=locked.pk).update(cancel_call=call)
     payment.refresh_from_db()
@@ -282,6 +291,7 @@ def refund_payment(
     request_id: str | None = None,
     created_by: str = "",
     inline: bool = False,
+    call_id: uuid.UUID | None = None,
 ) -> Refund:
     """Give money back. https://docs.stripe.com/api/refunds/create
 
@@ -321,6 +331,7 @@ def refund_payment(
         request_id=request_id,
         created_by=created_by,
         inline=inline,
+        call_id=call_id,
     )
     return _store_refund(call, payment_id, everything="amount" not in asked)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue
 
 from api.errors import Problem
 from api.gate import Access, author, client_of
+from api.idempotency import reserved_id
 from api.places import place
 from api.problems import no_place
 from api.rendering import json_of
@@ -112,4 +113,5 @@ def _asked(request: HttpRequest, body: BaseModel, *, inline: bool) -> dict[str, 
         **body.model_dump(exclude_none=True),
         "created_by": author(client_of(request)),
         "inline": inline,
+        "call_id": reserved_id(request),
     }

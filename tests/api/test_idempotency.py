@@ -175,7 +175,7 @@ def die(*_: Any, **__: Any) -> Any:
 def test_a_crash_before_the_commit(shop: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Key, call and payment are one transaction: there is none of them, and the key is free."""
     with monkeypatch.context() as patched:
-        patched.setattr("api.models.RequestQuerySet.begun", die)  # the last statement of it
+        patched.setattr("payments.services.insert", die)  # the last statement of it
         with pytest.raises(SystemExit):
             shop.write("/payment-intents", PAYMENT, idempotency_key="k")
     stored = (IdempotentRequest, OutboundCall, Payment)

@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from api import places, writes
@@ -278,3 +280,13 @@ def test_the_request_id_goes_all_the_way(shop: Caller, settings: Settings) -> No
         call = OutboundCall.objects.get(pk=document(answer, 201)["id"])
         assert call.request_id == answer["X-Request-ID"]
         assert f"X-Request-ID: {call.request_id}\r\n".encode() in sent
+
+
+@pytest.mark.both_databases
+def test_a_keys_row_is_written_once(shop: Caller) -> None:
+    """It names its call before that is stored: nothing of it is written a second time."""
+    with CaptureQueriesContext(connection) as statements:
+        made = document(shop.write("/refunds", {"payment_intent": "pi_1", "amount": 1}), 202)
+    assert str(IdempotentRequest.objects.get().call_id) == made["id"]
+    writes = [s["sql"] for s in statements if "api_idempotentrequest" in s["sql"]]
+    assert len(writes) == 1
