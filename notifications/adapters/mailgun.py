@@ -12,6 +12,7 @@ from anymail.backends.mailgun import EmailBackend
 
 from notifications.adapters import MessageAdapter
 from notifications.adapters.anymail import OPTIONS, build_payload, statuses
+from notifications.adapters.bodies import encode_form
 from notifications.adapters.messages import (
     BATCH,
     CALL_KEY,
@@ -22,7 +23,6 @@ from notifications.adapters.messages import (
     Mailbox,
 )
 from notifications.adapters.mime import addr_spec
-from notifications.adapters.multipart import encode_form
 from notifications.adapters.recipients import distinct, everybody
 from notifications.adapters.refusals import (
     ACCOUNT,
@@ -81,7 +81,9 @@ class MailgunAdapter(MessageAdapter):
         "DOMAIN": "MAILGUN_DOMAIN",
     }
     visible_fields = frozenset({"id"})
-    batch_limit = BATCH  # https://documentation.mailgun.com/docs/mailgun/user-manual/sending-messages/batch-sending
+    # https://documentation.mailgun.com/docs/mailgun/user-manual/sending-messages/batch-sending
+    batch_limit = BATCH
+    # https://documentation.mailgun.com/docs/mailgun/user-manual/sending-messages
     max_bytes = 25_000_000
 
     def __init__(self, *, name: str, options: Any, http: HttpClient) -> None:

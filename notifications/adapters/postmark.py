@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from anymail.backends.postmark import EmailBackend
 
 from notifications.adapters import MessageAdapter
 from notifications.adapters.anymail import ACCEPTED, OPTIONS, build_payload, statuses
+from notifications.adapters.bodies import encoded
 from notifications.adapters.messages import CALL_KEY, KEY_KEY, BulkEmail, Email
 from notifications.adapters.mime import addr_spec
 from notifications.adapters.recipients import (
@@ -75,7 +75,8 @@ class PostmarkAdapter(MessageAdapter):
     # https://postmarkapp.com/developer/user-guide/send-email-with-api/batch-emails
     batch_limit = 500
     batch_attachments = False  # each recipient's message would have them all
-    batch_bytes = 50_000_000
+    batch_bytes = 40_000_000  # of 50 MB: with their values in it a message is larger
+    # https://postmarkapp.com/developer/user-guide/send-email-with-api
     max_bytes = 10_000_000
 
     def __init__(self, *, name: str, options: Any, http: HttpClient) -> None:
@@ -97,7 +98,7 @@ class PostmarkAdapter(MessageAdapter):
 
         def send(email: Email) -> tuple[Response, list[Receipt]]:
             built = self._built(email, context)
-            response = self._post(json.dumps(built.data), context, path="email")
+            response = self._post(built.data, context, path="email")
             if 200 <= response.status < 300:
                 return response, self._receipts(response, built, email)
             if named := self._named(response, built, private):
@@ -119,7 +120,7 @@ class PostmarkAdapter(MessageAdapter):
         """One message to each recipient, rendered here: Postmark fills in only what it stores."""
         self.check_batch(payload)
         emails = [render(payload, recipient) for recipient in payload.recipients]
-        body = json.dumps([self._built(email, context).data for email in emails])
+        body = [self._built(email, context).data for email in emails]
         response = self._post(body, context, path="email/batch")
         private = private_texts(payload)
         if not 200 <= response.status < 300:
@@ -145,13 +146,13 @@ class PostmarkAdapter(MessageAdapter):
             tags=email.tags[:1],
         )
 
-    def _post(self, body: str, context: CallContext, *, path: str) -> Response:
+    def _post(self, body: Any, context: CallContext, *, path: str) -> Response:
         headers = {
             "Content-Type": "application/json",
             "X-Postmark-Server-Token": str(self.options["SERVER_TOKEN"]),
         }
         url = f"{self._backend.api_url}{path}"
-        return self.http.send(Request("POST", url, headers, body.encode()), context)
+        return self.http.send(Request("POST", url, headers, encoded(body)), context)
 
     def _receipts(self, response: Response, built: RequestsPayload, email: Email) -> list[Receipt]:
         """Some may be refused where others are not: "Message OK, but will not deliver to these

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from notifications.adapters import MessageAdapter
+from notifications.adapters.bodies import encoded
 from notifications.adapters.messages import (
     BATCH,
     CALL_KEY,
@@ -76,6 +76,7 @@ class SendGridAdapter(MessageAdapter):
     message is sent without them."""
 
     required_options = {"API_KEY": "SENDGRID_API_KEY"}  # noqa: RUF012  # a ClassVar in Adapter
+    # https://www.twilio.com/docs/sendgrid/api-reference/mail-send/limitations
     batch_limit = BATCH  # personalizations of one request
     max_bytes = 30_000_000
 
@@ -135,7 +136,7 @@ class SendGridAdapter(MessageAdapter):
                     "Authorization": f"Bearer {self.options['API_KEY']}",
                     "Content-Type": "application/json",
                 },
-                body=json.dumps({"personalizations": personalizations, **written}).encode(),
+                body=encoded({"personalizations": personalizations, **written}),
             ),
             context,
         )

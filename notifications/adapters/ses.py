@@ -104,6 +104,7 @@ class SesAdapter(MessageAdapter):
     batch_limit = (
         50  # https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendBulkEmail.html
     )
+    # https://docs.aws.amazon.com/ses/latest/dg/quotas.html
     max_bytes = 40_000_000
 
     def __init__(self, *, name: str, options: Mapping[str, Any], http: HttpClient) -> None:

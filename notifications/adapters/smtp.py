@@ -57,7 +57,7 @@ class SmtpAdapter(MessageAdapter):
     is lost while the message is on its way."""
 
     required_options = {"HOST": "EMAIL_HOST"}  # noqa: RUF012  # a ClassVar in Adapter
-    batch_limit = 1  # SMTP has no batch
+    batch_limit = 1  # SMTP has no batch; what a server takes at the most is its own choice
 
     @operation()
     def send_email(self, payload: Email, context: CallContext) -> Reply:

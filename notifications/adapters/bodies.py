@@ -1,13 +1,19 @@
-"""Forms as the body of a request: the same bytes for the same key."""
+"""Bodies of requests: forms and JSON, the same bytes for the same key."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 File = tuple[str, tuple[str, bytes, str]]  # field, and name, content and type
+
+
+def encoded(document: Any) -> bytes:
+    """JSON in UTF-8: other scripts take three times the room when escaped."""
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def encode_form(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from notifications.adapters.multipart import File, encode_form
+from notifications.adapters.bodies import File, encode_form
 from tests.notifications.adapters.oracles import form_of
 
 FIELDS = {"a b": 'x"&=ü\r\n', "to": ["one", "two"], "": "", 'q"': "%"}
