@@ -3,6 +3,7 @@ system checks name every wrong variable at once, and a safe default stands in me
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -56,20 +57,41 @@ class Environment:
         if value and path:
             self.refuse(name, f"is set, and so is {name}_FILE: unset one of them")
         elif path:
-            value = self._content(name, path)
+            value = self._content(f"{name}_FILE", path)
         self.secret_values.update(s for s in _secrets_in(value) if len(s) >= SHORTEST_SECRET)
         return value or default
 
-    def _content(self, name: str, path: str) -> str:
+    def _content(self, variable: str, path: str) -> str:
         try:
             value = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            self.refuse(f"{name}_FILE", f"cannot be read: {reason}")
+            self.refuse(variable, f"cannot be read: {reason}")
             return ""
         if not value:
-            self.refuse(f"{name}_FILE", "names an empty file")
+            self.refuse(variable, "names an empty file")
         return value
+
+    def secret_document(self, name: str, *, fields: Collection[str]) -> dict[str, str]:
+        """A JSON object with these fields, all of them texts: NAME holds it, or the path of its
+        file, which NAME_FILE may name as well. Empty when there is none that can be used."""
+        value = self.secret(name)
+        if value and not value.startswith("{"):
+            value = self._content(name, value)
+        if not value:
+            return {}
+        try:
+            document = json.loads(value)
+        except (ValueError, RecursionError):
+            document = None
+        found = document if isinstance(document, dict) else {}
+        texts = {k: v for k, v in found.items() if isinstance(v, str) and v}
+        self.secret_values.update(v for v in texts.values() if "PRIVATE KEY" in v)
+        missing = sorted(set(fields) - texts.keys())
+        if missing:
+            self.refuse(name, f"must be a JSON object, or the path of one, with {missing[0]!r}")
+            return {}
+        return texts
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """1, true, yes, on, or 0, false, no, off."""

@@ -428,6 +428,17 @@ for _name, _adapter, _options in (
             "STATUS_CALLBACK": f"{PUBLIC_URL}/webhooks/twilio" if PUBLIC_URL else "",
         },
     ),
+    (
+        "fcm",
+        "fcm.FcmAdapter",
+        {
+            "CREDENTIALS": env.secret_document(
+                "FIREBASE_CREDENTIALS",
+                fields=("project_id", "client_email", "private_key", "token_uri"),
+            ),
+            "API_BASE": env.url("FCM_API_BASE", "https://fcm.googleapis.com"),
+        },
+    ),
 ):
     _limits = {
         "rate": env.optional_number(f"{_name.upper()}_RATE_LIMIT"),

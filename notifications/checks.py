@@ -12,15 +12,20 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
+from notifications.adapters.fcm import SCOPE
+from notifications.adapters.google_tokens import read_key
 from notifications.addresses import email_address
 from notifications.errors import NoProvider
 from notifications.routing import configured_route
 from notifications.states import Channel
 
+FCM = "notifications.adapters.fcm.FcmAdapter"
+
 
 def register_all() -> None:
     checks.register(check_routes)
     checks.register(check_sender)
+    checks.register(check_push_key)
 
 
 def check_routes(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
@@ -58,3 +63,20 @@ def check_sender(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
     except ValueError as error:
         return [checks.Error(f"DEFAULT_FROM_EMAIL {error}", id="notifications.E002")]
     return []
+
+
+def check_push_key(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """The key by which push notifications are sent can sign."""
+    entries = settings.OUTBOUND_ADAPTERS if _can_be_read(settings.OUTBOUND_ADAPTERS) else {}
+    problems: list[CheckMessage] = []
+    for name, entry in entries.items():
+        key = entry.get("OPTIONS", {}).get("CREDENTIALS")
+        if entry["ADAPTER"] != FCM or not key:  # none at all is the engine's finding
+            continue
+        try:
+            read_key(key, scope=SCOPE)
+        except ImproperlyConfigured as error:
+            problems.append(
+                checks.Error(f"{name}: FIREBASE_CREDENTIALS: {error}", id="notifications.E003")
+            )
+    return problems

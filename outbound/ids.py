@@ -13,3 +13,8 @@ def uuid7() -> uuid.UUID:
     value = value & ~(0xF000 << 64) | 0x7000 << 64
     value = value & ~(0xC000 << 48) | 0x8000 << 48
     return uuid.UUID(int=value)
+
+
+def made_at(value: uuid.UUID | str) -> int:
+    """When an id of ours was made, in whole seconds since 1970."""
+    return (uuid.UUID(str(value)).int >> 80) // 1000

@@ -189,3 +189,44 @@ class TestSecrets:
         assert {"first-secret", "second-secret", "pass%2Fword", "pass/word"} <= env.secret_values
         assert "guest" not in env.secret_values
         assert "" not in env.secret_values
+
+
+class TestSecretDocuments:
+    """A JSON object that is a secret, or the path of one."""
+
+    FIELDS = ("project", "private_key")
+    DOCUMENT = '{"project": "shop", "private_key": "-----BEGIN PRIVATE KEY-----x", "n": 1}'
+
+    def read(self, env: Environment) -> dict[str, str]:
+        return env.secret_document("KEY", fields=self.FIELDS)
+
+    @pytest.mark.parametrize("variable", ["KEY", "KEY_FILE", "path"])
+    def test_where_it_is(self, tmp_path: Path, variable: str) -> None:
+        """In the variable, or in a file that either of two variables names."""
+        path = tmp_path / "key.json"
+        path.write_text(self.DOCUMENT)
+        value = {"KEY": self.DOCUMENT}.get(variable, str(path))
+        env = Environment({"KEY" if variable == "path" else variable: value})
+        found = self.read(env)
+        assert found == {"project": "shop", "private_key": "-----BEGIN PRIVATE KEY-----x"}
+        assert found["private_key"] in env.secret_values
+        assert env.problems == []
+
+    def test_none(self) -> None:
+        env = Environment({})
+        assert (self.read(env), env.problems) == ({}, [])
+
+    @pytest.mark.parametrize(
+        "value,why",
+        [
+            ("{", "KEY must be a JSON object, or the path of one, with 'private_key'"),
+            ('{"project": 1, "private_key": "x"}', "KEY must be a JSON object, or the path"),
+            ("/no/such/file", "KEY cannot be read: No such file or directory"),
+            ("[1]", "KEY cannot be read: No such file or directory"),
+        ],
+    )
+    def test_unusable(self, value: str, why: str) -> None:
+        """Nothing is configured then, and the check says why, without the content."""
+        env = Environment({"KEY": value})
+        assert self.read(env) == {}
+        assert detail(env).startswith(why)
