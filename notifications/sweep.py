@@ -23,6 +23,7 @@ from notifications.states import (
 )
 from notifications.suppressions import suppressed_among
 from outbound import clock
+from outbound.blobs import count_old_blobs, prune_blobs
 from outbound.errors import CallRefused
 from outbound.hints import Hint
 from outbound.redaction import sanitise
@@ -37,7 +38,11 @@ BATCH = 500
 
 def sweep(*, limit: int = BATCH) -> Counter[str]:
     """Everything that is overdue, at most `limit` rows of each sort. Returns counts by sort."""
-    done = Counter(sent=send_due(limit=limit), failed_over=fail_over_blocked(limit=limit))
+    done = Counter(
+        sent=send_due(limit=limit),
+        failed_over=fail_over_blocked(limit=limit),
+        contents_forgotten=prune_blobs(limit=limit),
+    )
     if any(done.values()):
         logger.info("message_sweep", **done)
     return done
@@ -48,6 +53,7 @@ def overdue() -> dict[str, int]:
     return {
         "sent": Message.objects.due(clock.now()).count(),
         "failed_over": len(_blocked(limit=BATCH)),
+        "contents_forgotten": count_old_blobs(),
     }
 
 

@@ -38,6 +38,11 @@ def read_blob(digest: str) -> bytes:
     return bytes(row.content)
 
 
+def count_old_blobs() -> int:
+    """How many nobody needs any more."""
+    return Blob.objects.filter(keep_until__lte=clock.now()).count()
+
+
 def prune_blobs(*, limit: int = BATCH) -> int:
     """Forget what nobody needs any more, at most `limit`. Returns how many."""
     old = Blob.objects.filter(keep_until__lte=clock.now()).order_by("keep_until")
