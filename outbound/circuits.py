@@ -14,7 +14,7 @@ import structlog
 from django.db import transaction
 from django.db.models import QuerySet
 
-from outbound import clock
+from outbound import clock, metrics
 from outbound.models import Circuit, CircuitTransition
 from outbound.redaction import storable
 from outbound.signals import circuit_changed
@@ -107,6 +107,8 @@ def tell(transition: CircuitTransition) -> bool:
         return False
     state = CircuitState(transition.to_state)
     changed = transition.from_state != transition.to_state
+    if changed:
+        metrics.circuit_transitions.labels(transition.circuit_id, state).inc()
     say = logger.warning if changed and state == CircuitState.OPEN else logger.info
     say(
         EVENTS[state] if changed else "circuit_mode",

@@ -20,7 +20,7 @@ from django.db.models import DateTimeField, Exists, F, OuterRef, Value
 from django.db.models.functions import Coalesce
 from pydantic import BaseModel, ValidationError
 
-from outbound import clock, gates, registry
+from outbound import clock, gates, metrics, registry
 from outbound.adapters import Adapter, Operation, Reply
 from outbound.blobs import read_blob
 from outbound.client import CallContext, Timeouts
@@ -484,13 +484,19 @@ def standing_of(
 def _log_attempt(claim: Claim, outcome: Reply | DeliveryError, delivery: Delivery | None) -> None:
     error = outcome if isinstance(outcome, DeliveryError) else None
     due_at = delivery.decision.due_at if delivery else None
+    ended = attempt_outcome(error) if delivery else "lease_lost"
+    names = (claim.call.adapter, claim.call.operation)
+    metrics.attempts.labels(*names, ended).inc()
+    metrics.attempt_seconds.labels(*names).observe(claim.context.exchange.duration)
+    if claim.attempt.number > 1:
+        metrics.retries.labels(*names).inc()
     logger.info(
         "attempt",
         call_id=str(claim.call.pk),
         adapter=claim.call.adapter,
         operation=claim.call.operation,
         attempt=claim.attempt.number,
-        outcome=attempt_outcome(error) if delivery else "lease_lost",
+        outcome=ended,
         status=delivery.decision.status if delivery else None,
         error_kind=error.kind if error else None,
         duration=round(claim.context.exchange.duration, 4),

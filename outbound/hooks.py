@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.db import connection, transaction
 
+from outbound import metrics
 from outbound.models import OutboundCall
 from outbound.redaction import sanitise
 from outbound.settlement import postponed_hooks, settled_hooks
@@ -31,6 +32,7 @@ def run_settled_hooks(call: OutboundCall, *, now: datetime) -> bool:
     except Exception as error:
         if connection.needs_rollback:  # not the hook: the savepoint is gone with the connection
             raise
+        metrics.hook_failures.labels(call.adapter, call.operation).inc()
         logger.exception("hook_failed", call_id=str(call.pk), adapter=call.adapter)
         wait = HOOK_SCHEDULE[min(call.hook_attempts, len(HOOK_SCHEDULE) - 1)]
         changes = {

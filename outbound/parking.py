@@ -16,7 +16,7 @@ import structlog
 from django.conf import settings
 from django.db.models import F, Q
 
-from outbound import clock, hints, permits, registry
+from outbound import clock, hints, metrics, permits, registry
 from outbound.errors import CallRefused, DeliveryError
 from outbound.hints import Hint
 from outbound.models import CallQuerySet, Circuit, OutboundCall
@@ -84,6 +84,7 @@ def park(
         **changes,
     )
     if parked:
+        metrics.parks.labels(call.adapter, error.kind if error else "not_now").inc()
         logger.warning("call_parked", call_id=str(call.pk), adapter=call.adapter, why=why)
     if parked and announced:
         hints.announce(deliver_hint(call, countdown=max(math.ceil(wait), 1)))

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from outbound import clock, hints, parking, registry
+from outbound import clock, hints, metrics, parking, registry
 from outbound.adapters import Reply
 from outbound.circuits import tell_untold, untold
 from outbound.engine import (
@@ -140,6 +140,7 @@ def _expire_lease(call: OutboundCall) -> bool:
     CallAttempt.objects.filter(call=call).finish(
         AttemptOutcome.CRASHED, now=now, error_kind="crashed"
     )
+    metrics.attempts.labels(call.adapter, call.operation, AttemptOutcome.CRASHED).inc()
     logger.warning(
         "lease_expired", call_id=str(call.pk), adapter=call.adapter, status=decision.status
     )

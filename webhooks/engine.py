@@ -15,7 +15,7 @@ from django.db.models import F
 
 from outbound import clock, hints
 from outbound.redaction import sanitise
-from webhooks import policy
+from webhooks import metrics, policy
 from webhooks.announcements import hint_grace, process_hint
 from webhooks.errors import NotOurs, NotYet
 from webhooks.handlers import Event, handlers_for
@@ -242,6 +242,8 @@ def _leave(claim: Claim, decision: Decision, *, now: datetime, **changes: Any) -
 def _log_try(event_id: str, verdict: Verdict | None, *, seconds: float) -> None:
     row = verdict.row if verdict else None
     wait = verdict.decision.wait if verdict else None
+    if verdict is not None:
+        metrics.tries.labels(verdict.row.source, verdict.decision.status).inc()
     logger.info(
         "event_tried",
         event_row=event_id,

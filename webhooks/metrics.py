@@ -12,6 +12,12 @@ rejects = Counter(
     ["source", "kind"],
 )
 
+tries = Counter(
+    "holdfast_event_tries",
+    "Tries of events by their handlers, by where the event went.",
+    ["source", "status"],
+)
+
 _verified = Counter(
     "holdfast_webhook_verified",
     "Deliveries that were proven, by the place of the secret that did it.",
