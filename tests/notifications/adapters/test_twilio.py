@@ -179,11 +179,9 @@ class Desk:
 
     def run(self, do: Any, *, date: datetime) -> Any:
         header = f"Date: {format_datetime(date, usegmt=True)}"
-        replies = [
-            wire.answers_once(wire.reply(json.dumps(page).encode(), headers=header))
-            for page in self.pages
-        ]
-        with wire.peer(*replies) as peer:
+        replies = [wire.reply(json.dumps(page).encode(), headers=header) for page in self.pages]
+        # over one connection: another request may meet the end of one that was closed after each
+        with wire.peer(wire.answers(*replies)) as peer:
             options = {
                 "ACCOUNT_SID": SID, "AUTH_TOKEN": TOKEN, "API_BASE": peer.url, "FROM": FROM,
                 **self.options,
