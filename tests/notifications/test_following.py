@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 from django.conf import LazySettings
+from django.db import transaction
 from django.test import Client
 from twilio.request_validator import RequestValidator
 
@@ -35,6 +36,7 @@ from tests.notifications.tracking.events import (
     twilio_event,
 )
 from tests.outbound.conftest import VirtualTime
+from tests.outbound.threads import at_once
 from webhooks import engine, handlers
 from webhooks.errors import NotOurs, NotYet
 from webhooks.handlers import Event
@@ -439,3 +441,31 @@ def test_registration(monkeypatch: pytest.MonkeyPatch) -> None:
         for event_type in reader.events
     }
     assert told == expected
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_at_once(providers: Providers) -> None:
+    """Events of one bulk call, handled by many workers, with an answer that was lost: nobody waits
+    for ever, and nothing is missed."""
+    providers.first.then(LOST)
+    message = bulk(providers)
+    call = OutboundCall.objects.get()
+    events = iter(
+        [
+            sendgrid_event(word, **marked(call, email=f"p{n}@example.com", sg_message_id=f"m{n}"))
+            for word in ("delivered", "spamreport")
+            for n in range(3)
+        ]
+    )
+
+    def work() -> None:
+        with transaction.atomic():
+            TAKE["sendgrid"](next(events))
+
+    assert at_once(6, work) == [None] * 6
+    call.refresh_from_db()
+    assert call.status == CallStatus.SUCCEEDED
+    assert set(statuses(message).values()) == {S.COMPLAINED}
+    assert status_of(message) == MessageStatus.SENT
+    assert Suppression.objects.count() == 3
+    assert RecipientEvent.objects.count() == 6
