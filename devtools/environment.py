@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from devtools.local_secrets import local_secrets
+from devtools.message_providers import message_environment, tracking_arguments
 from devtools.stack import ROOT
 from devtools.trouble import Trouble
 
@@ -50,12 +51,14 @@ def has_real_broker(environment: Mapping[str, str]) -> bool:
 
 
 def sandbox_environment(environment: Mapping[str, str], *, port: int) -> dict[str, str]:
-    """What points the Stripe adapter and the webhook door at a sandbox on this machine."""
+    """What points the adapters and the webhook door at a sandbox on this machine."""
+    base, state = f"http://{HOST}:{port}", state_folder(environment)
     return {
         "STRIPE_SECRET_KEY": "sk_test_sandbox",
-        "STRIPE_API_BASE": f"http://{HOST}:{port}",
+        "STRIPE_API_BASE": base,
+        **message_environment(environment, base=base, state=state),
         **local_secrets(
-            state=state_folder(environment),
+            state=state,
             environment=environment,
             names=("STRIPE_WEBHOOK_SECRET",),
         ),
@@ -63,12 +66,14 @@ def sandbox_environment(environment: Mapping[str, str], *, port: int) -> dict[st
 
 
 def sandbox_command(environment: Mapping[str, str], *, port: int, web_port: int) -> list[str]:
-    """A provider on this machine, which sends its webhooks to the web process.
+    """The providers on this machine, which send their webhooks to the web process.
 
     `environment`: as sandbox_environment() has completed it.
     """
     command = [sys.executable, "-m", "sandbox", "--host", HOST, "--port", str(port)]
-    command += ["--webhook-url", f"http://{HOST}:{web_port}/webhooks/stripe"]
+    web = f"http://{HOST}:{web_port}"
+    command += ["--webhook-url", f"{web}/webhooks/stripe"]
+    command += tracking_arguments(state=state_folder(environment), web=web)
     return [*command, "--webhook-secret", _value(environment, "STRIPE_WEBHOOK_SECRET")]
 
 

@@ -26,6 +26,7 @@ from devtools.environment import (
     state_folder,
     web_command,
 )
+from devtools.message_providers import has_message_provider
 from devtools.running import Running, only_one
 from devtools.stack import ROOT, Stack, print_line
 from devtools.trouble import Trouble, exit_status
@@ -54,7 +55,12 @@ def main(arguments: list[str]) -> int:
         wait_until_up(stack, port=port, asked=asked)
         if asked.is_set():
             return INTERRUPTED
-        announce(port=port, sandbox_port=sandbox_port, password=password)
+        announce(
+            port=port,
+            sandbox_port=sandbox_port,
+            password=password,
+            plays_messages=not has_message_provider(os.environ),
+        )
         asked.wait()
         print_line("dev", "stopping; Ctrl-C again kills what is left")
         # Calls on their way out may still need their provider.
@@ -169,7 +175,7 @@ def answers(port: int) -> bool:
         connection.close()
 
 
-def announce(*, port: int, sandbox_port: int | None, password: str) -> None:
+def announce(*, port: int, sandbox_port: int | None, password: str, plays_messages: bool) -> None:
     """Where it is, and how to get in."""
     lines = [f"Holdfast is up: http://{HOST}:{port}/admin/"]
     if password:
@@ -177,6 +183,9 @@ def announce(*, port: int, sandbox_port: int | None, password: str) -> None:
     if sandbox_port:
         address = f"http://{HOST}:{sandbox_port}"
         lines.append(f"STRIPE_SECRET_KEY is not set: the sandbox at {address} plays Stripe.")
+        if plays_messages:
+            shown = f"{address}/_control/messages"
+            lines.append(f"It plays SendGrid and the like, too; what arrived there: {shown}")
     lines.append("Ctrl-C stops everything.")
     print("", *lines, "", sep="\n", flush=True)
 

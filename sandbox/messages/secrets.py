@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from sandbox.fields import BadInput
@@ -17,15 +19,29 @@ def kept_secrets(file: Path) -> dict[str, str]:
     known = _read(file)
     missing = TELLINGS.keys() - known.keys()
     if missing:
-        known |= {name: TELLINGS[name].new_secret() for name in sorted(missing)}
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            json.dump(known, out, indent=1)
+        _keep(file, known | {name: TELLINGS[name].new_secret() for name in sorted(missing)})
+        return _read(file)
     return known
 
 
 def proofs(secrets: dict[str, str]) -> dict[str, str]:
     """What a receiver verifies each provider's signature with."""
     return {name: TELLINGS[name].proof(secret) for name, secret in secrets.items()}
+
+
+def _keep(file: Path, secrets: dict[str, str]) -> None:
+    """Whole or not at all; when two start at once, both use what came first."""
+    draft = file.with_name(f".{file.name}.{token_hex(8)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            json.dump(secrets, out, indent=1)
+        if file.exists():
+            draft.replace(file)
+        else:
+            with suppress(FileExistsError):
+                os.link(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> dict[str, str]:

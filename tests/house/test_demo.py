@@ -40,6 +40,7 @@ def test_the_ledger_agrees(tmp_path: Path) -> None:
     assert table["attempts while it was open"].startswith("0 of them")
     assert table["calls lost"] == "0"
     assert table["effects duplicated"] == "0"
+    assert table["receipts"].startswith("6 delivered: 6 mailgun")
     assert "NOT SO" not in done.stdout
 
 

@@ -317,6 +317,26 @@ def test_a_real_key_is_not_replaced(tmp_path: Path) -> None:
     assert "STRIPE_WEBHOOK_SECRET_FILE" not in environment
 
 
+def test_the_sandbox_plays_the_providers_of_messages(tmp_path: Path) -> None:
+    """All of them, with what verifies their webhooks; the same at the next start."""
+    caller = {"STATE_DIR": str(tmp_path)}
+    first = complete_environment(caller, port=8000, sandbox_port=9000)
+    assert first["EMAIL_ROUTE"].startswith("sendgrid,mailgun")
+    assert first["MAILGUN_API_BASE"] == "http://127.0.0.1:9000/mailgun"
+    assert first["RESEND_WEBHOOK_SECRETS"].startswith("whsec_")
+    again = complete_environment(caller, port=8000, sandbox_port=9000)
+    assert again["SENDGRID_WEBHOOK_PUBLIC_KEYS"] == first["SENDGRID_WEBHOOK_PUBLIC_KEYS"]
+    assert (tmp_path / "secrets" / "tracking.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_real_provider_of_messages_is_not_replaced(tmp_path: Path) -> None:
+    """Who has one sends with it, and with nobody else."""
+    caller = {"STATE_DIR": str(tmp_path), "POSTMARK_SERVER_TOKEN": "mine"}
+    environment = complete_environment(caller, port=8000, sandbox_port=9000)
+    assert environment["POSTMARK_SERVER_TOKEN"] == "mine"
+    assert not {"EMAIL_ROUTE", "SENDGRID_API_KEY", "POSTMARK_API_BASE"} & environment.keys()
+
+
 @pytest.mark.parametrize("name", ["PUBLIC_URL", "ALLOWED_HOSTS", "DEBUG", "SECRET_KEY"])
 def test_the_callers_variables_win(tmp_path: Path, name: str) -> None:
     """What is set is not set again."""

@@ -1,36 +1,15 @@
-"""`./dev demo`: the main job on the embedded default, with faults, a killed worker and a ledger.
-
-Everything is real: a web process, a worker and a provider of their own, started from nothing in
-var/demo. The exit status is 0 only if the provider's ledger and our rows agree.
-"""
+"""The main scene: payments, with faults, a killed worker and an outage."""
 
 from __future__ import annotations
 
-import hmac
-import io
-import os
-import secrets
-import shutil
-import subprocess
-import sys
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
-from typing import IO, Any, TypeVar
-
-import requests
+from typing import Any
 
 from devtools.api_client import Answer, ApiClient
-from devtools.environment import HOST, celery_command, state_folder, web_command
-from devtools.local_secrets import local_secrets
-from devtools.run import answers, free_port, stop_on_signals
-from devtools.stack import ROOT, Stack
-from devtools.trouble import Trouble, exit_status
+from devtools.demo.words import PATIENCE_SECONDS, say, wait_for, words
+from devtools.stack import Stack
 from sandbox.control import Sandbox
-from sandbox.process import SandboxError
 
 CUSTOMERS, PAYMENTS, REFUNDS = 12, 18, 8  # and one that is declined, and one that is waited for
 CALLS = CUSTOMERS + PAYMENTS + REFUNDS + 2
@@ -44,151 +23,10 @@ FAULTS: list[dict[str, Any]] = [
 ]
 LATENCY_SECONDS = 0.3
 DECLINED_AMOUNT = 4242
-PATIENCE_SECONDS = 90.0
-POLL_SECONDS = 0.1
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
-WAITS = {
-    "RETRY_SCHEDULE": "0.5,1,1,1,2,2,2,3,3,3,5,5",
-    "LEASE_SECONDS": "16",
-    "SWEEP_SECONDS": "1",
-    "WORKER_CONCURRENCY": "8",
-    "RETRY_BUDGET_FLOOR": "200",
-    "BREAKER_WINDOW": "5",
-    "BREAKER_OPEN_SECONDS": "2",
-    "BREAKER_SUCCESSES": "2",
-    "BREAKER_RAMP_STEP": "0.5",
-    "CATCH_UP": "0",  # it would be a call more
-}
-
-Found = TypeVar("Found")
+STRIPE = "stripe"
 
 
-def main(arguments: list[str]) -> int:
-    """0 when every assertion holds."""
-    if set(arguments) - {"--keep"}:
-        raise Trouble("usage: ./dev demo [--keep]")
-    began = time.monotonic()
-    folder = state_folder(os.environ) / "demo"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    port = free_port()
-    environment = demo_environment(folder, port=port)
-    try:
-        with (
-            Sandbox.start(
-                webhook_url=f"http://{HOST}:{port}/webhooks/stripe",
-                webhook_secret=Path(environment["STRIPE_WEBHOOK_SECRET_FILE"]).read_text("ascii"),
-                seed=1,
-            ) as sandbox,
-            (folder / "stack.log").open("w", encoding="utf-8") as log,
-        ):
-            environment["STRIPE_API_BASE"] = sandbox.url
-            return show(sandbox, environment, log, port=port, keep=bool(arguments), began=began)
-    except SandboxError as error:
-        raise Trouble(str(error)) from error
-
-
-def demo_environment(folder: Path, *, port: int) -> dict[str, str]:
-    """The embedded default, whatever the caller has set, with short waits."""
-    return {
-        **{name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
-        "DEBUG": "1",
-        "LOG_LEVEL": "WARNING",
-        "PYTHONUNBUFFERED": "1",
-        "REMAP_SIGTERM": "SIGQUIT",
-        "STATE_DIR": str(folder),
-        "PUBLIC_URL": f"http://{HOST}:{port}",
-        "STRIPE_SECRET_KEY": "sk_test_demo",
-        "GITHUB_WEBHOOK_SECRETS": secrets.token_hex(16),
-        "SLACK_SIGNING_SECRETS": secrets.token_hex(16),
-        **WAITS,
-        **local_secrets(
-            state=folder,
-            environment={},
-            names=("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "STRIPE_WEBHOOK_SECRET"),
-        ),
-    }
-
-
-def show(
-    sandbox: Sandbox,
-    environment: dict[str, str],
-    log: IO[str],
-    *,
-    port: int,
-    keep: bool,
-    began: float,
-) -> int:
-    """The demo itself, once the provider is there."""
-    stack = build_stack(environment, log, port=port)
-    asked = stop_on_signals(stack)
-    password = prepare(environment)
-    os.environ.clear()
-    os.environ.update(environment, DJANGO_SETTINGS_MODULE="integrations_project.settings")
-    import django
-
-    django.setup()
-    with stack:
-        stack.start()
-        wait_for(lambda: answers(port), "the web process to answer")
-        scene = Scene(sandbox, stack, ApiClient(base=f"http://{HOST}:{port}", key=make_key()))
-        scene.play()
-        table, broken = scene.compare()
-        print_table(table, took=time.monotonic() - began)
-        for line in broken:
-            print(f"NOT SO: {line}")
-        if keep:
-            say(f"\nThe stack stays up: http://{HOST}:{port}/admin/  (admin / {password})")
-            say("Ctrl-C stops everything.")
-            asked.wait()
-        stack.stop()
-    if broken:
-        raise Trouble(f"{len(broken)} of the demo's assertions do not hold; see {log.name}")
-    return 0
-
-
-def build_stack(environment: dict[str, str], log: IO[str], *, port: int) -> Stack:
-    """Web and worker, whose words go to a file."""
-    lock = threading.Lock()
-
-    def write(name: str, line: str) -> None:
-        with lock:
-            if not log.closed:
-                log.write(f"{name:<8}| {line}\n")
-                log.flush()
-
-    stack = Stack(environment=environment, write=write)
-    stack.add(name="worker", command=celery_command("worker"))
-    stack.add(name="web", command=web_command(port=port))
-    return stack
-
-
-def prepare(environment: dict[str, str]) -> str:
-    """Migrate, and make the admin user; its password."""
-    done = subprocess.run(
-        [sys.executable, "-m", "devtools.prepare"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise Trouble("the database could not be prepared; see above")
-    return done.stdout.strip()
-
-
-def make_key() -> str:
-    """A key to the HTTP API, by the command that prints one."""
-    from django.core.management import call_command
-
-    printed = io.StringIO()
-    scopes = [f"--scope={scope}" for scope in ("payments:write", "calls:read", "calls:write")]
-    call_command("create_api_client", "demo", *scopes, stdout=printed)
-    return printed.getvalue().strip()
-
-
-class Scene:
+class Payments:
     """What is shown, and what must be true of it afterwards."""
 
     def __init__(self, sandbox: Sandbox, stack: Stack, api: ApiClient) -> None:
@@ -200,7 +38,6 @@ class Scene:
         self._cut: set[Any] = set()
         self._answered = False
         self._parked = 0
-        self._others: dict[str, list[int]] = {}
 
     def play(self) -> None:
         say(f"{CALLS} calls to a provider on this machine that fails one request in five:")
@@ -223,8 +60,7 @@ class Scene:
         self._outage()
         wait_for(self._at_rest, "every call to end")
         self._sandbox.wait_for_deliveries(patience=PATIENCE_SECONDS)
-        self._others = send_to_other_sources(self._api.host)
-        wait_for(self._events_ended, "every event to be handled")
+        self._writes = self._api.writes
 
     def _misbehave(self) -> None:
         self._sandbox.set_mix(rate=FAULT_RATE, kinds=FAULTS, method="POST", path="/v1/")
@@ -325,7 +161,7 @@ class Scene:
         from outbound.states import WAITING, CircuitState
 
         def circuit() -> Circuit:
-            return Circuit.objects.get(pk="stripe")
+            return Circuit.objects.get(pk=STRIPE)
 
         self._sandbox.set_mix(
             rate=1.0, kinds=[{"kind": "status", "status": 503}], method="POST", path="/v1/"
@@ -349,12 +185,6 @@ class Scene:
 
         return not OutboundCall.objects.exclude(status__in=FINAL).exists()
 
-    def _events_ended(self) -> bool:
-        from webhooks.services import WebhookEvent
-        from webhooks.states import FINISHED
-
-        return not WebhookEvent.objects.exclude(status__in=FINISHED).exists()
-
     def compare(self) -> tuple[list[tuple[str, str]], list[str]]:
         """The final table, and what does not hold."""
         from outbound.services import CallAttempt, OutboundCall
@@ -363,19 +193,17 @@ class Scene:
         from webhooks.states import EventStatus
 
         asked = CALLS + OUTAGE_CALLS
-        calls = list(OutboundCall.objects.all())
-        attempts = CallAttempt.objects.all()
-        effects = [effect for effect in self._sandbox.ledger() if effect.by == "request"]
+        calls = list(OutboundCall.objects.filter(adapter=STRIPE))
+        attempts = CallAttempt.objects.filter(call__adapter=STRIPE)
+        ledger = self._sandbox.ledger(provider=STRIPE)
+        effects = [effect for effect in ledger if effect.by == "request"]
         done = Counter(effect.call for effect in effects if effect.outcome == "done")
         doubled = [key for key, count in Counter(e.key for e in effects).items() if count > 1]
         lost = [call for call in calls if call.status == "succeeded" and done[str(call.pk)] != 1]
-        events = list(WebhookEvent.objects.filter(source="stripe"))
-        others = Counter(
-            WebhookEvent.objects.exclude(source="stripe").values_list("source", flat=True)
-        )
-        deliveries = self._sandbox.deliveries()
+        events = list(WebhookEvent.objects.filter(source=STRIPE))
+        deliveries = self._sandbox.deliveries(provider=STRIPE)
         delivered = [each for each in deliveries if each.outcome == "delivered"]
-        requests = self._sandbox.requests()
+        requests = [seen for seen in self._sandbox.requests() if seen.path.startswith("/v1/")]
         faults = Counter(request.fault for request in requests if request.fault)
         cut = Counter(a.outcome for a in attempts.filter(pk__in=self._cut))
         statuses = Counter(call.get_status_display() for call in calls)
@@ -386,7 +214,7 @@ class Scene:
         table = [
             (
                 "requests to the API",
-                f"{self._api.writes} writes, {self._replayed} of them repeated",
+                f"{self._writes} writes, {self._replayed} of them repeated",
             ),
             ("calls asked for", f"{len(calls)}, {OUTAGE_CALLS} of them in the outage"),
             ("calls by outcome", words(statuses)),
@@ -396,7 +224,6 @@ class Scene:
             ("  of which", words(faults)),
             ("webhooks delivered", f"{len(delivered)} for {len(events)} events, out of order"),
             ("events handled", f"{handled} processed once each, {len(events) - handled} ignored"),
-            ("other sources", f"{len(others)}, {words(others)} stored; the forged refused"),
             ("refunded", f"{ours} here, {refunded} at the provider"),
             ("effects at the provider", f"{sum(done.values())} for {len(calls)} calls"),
             ("parked in the outage", f"{self._parked} calls"),
@@ -428,52 +255,10 @@ class Scene:
                 {e.event for e in delivered} == {e.event_id for e in events},
                 "an event was answered 2xx and is not stored, or the other way round",
             ),
-            (
-                others == {"github": 1, "slack": 1}
-                and set(map(tuple, self._others.values())) == {(200, 200, 401)},
-                f"the other sources stored {words(others)} and answered {self._others}",
-            ),
             (not any(e.status == EventStatus.FAILED for e in events), "an event failed"),
             (ours == refunded, f"refunded {ours} here and {refunded} at the provider"),
         ]
         return table, [line for holds, line in truths if not holds]
-
-
-def send_to_other_sources(host: str) -> dict[str, list[int]]:
-    """What GitHub and Slack are answered: to a delivery, to the same one again, to a forged one."""
-    found = {}
-    for source, variable, sign in (
-        ("github", "GITHUB_WEBHOOK_SECRETS", sign_as_github),
-        ("slack", "SLACK_SIGNING_SECRETS", sign_as_slack),
-    ):
-        right, forged = sign(os.environ[variable]), sign("of somebody else")
-        found[source] = [
-            requests.post(
-                f"{host}/webhooks/{source}", data=body, headers=headers, timeout=10
-            ).status_code
-            for body, headers in (right, right, forged)
-        ]
-    say("\nGitHub and Slack sent an event each, twice, and somebody a forged one.")
-    return found
-
-
-def sign_as_github(secret: str) -> tuple[bytes, dict[str, str]]:
-    """https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries"""
-    body = b'{"zen": "Keep it logically awesome."}'
-    digest = hmac.new(secret.encode(), body, "sha256").hexdigest()
-    return body, {
-        "X-GitHub-Event": "ping",
-        "X-GitHub-Delivery": "demo-1",
-        "X-Hub-Signature-256": f"sha256={digest}",
-    }
-
-
-def sign_as_slack(secret: str) -> tuple[bytes, dict[str, str]]:
-    """https://docs.slack.dev/authentication/verifying-requests-from-slack"""
-    body = b'{"type": "event_callback", "event_id": "Ev1", "event": {"type": "app_mention"}}'
-    now = str(int(time.time()))
-    digest = hmac.new(secret.encode(), b"v0:" + now.encode() + b":" + body, "sha256").hexdigest()
-    return body, {"X-Slack-Request-Timestamp": now, "X-Slack-Signature": f"v0={digest}"}
 
 
 def spent_while_open() -> int:
@@ -481,40 +266,11 @@ def spent_while_open() -> int:
     from outbound.services import CallAttempt, CircuitTransition
     from outbound.states import CircuitState
 
-    changes = list(CircuitTransition.objects.order_by("at"))
+    changes = list(CircuitTransition.objects.filter(circuit=STRIPE).order_by("at"))
     return sum(
-        CallAttempt.objects.filter(started_at__gt=opened.at, started_at__lt=then.at).count()
+        CallAttempt.objects.filter(
+            call__adapter=STRIPE, started_at__gt=opened.at, started_at__lt=then.at
+        ).count()
         for opened, then in pairwise(changes)
         if opened.to_state == CircuitState.OPEN
     )
-
-
-def wait_for(seen: Callable[[], Found], what: str) -> Found:
-    """As soon as `seen` is true. Raises Trouble when it takes too long."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := seen()):
-        if time.monotonic() > deadline:
-            raise Trouble(f"waited {PATIENCE_SECONDS:.0f} s for {what}")
-        time.sleep(POLL_SECONDS)
-    return found
-
-
-def words(counts: Counter[str]) -> str:
-    """Counts as people say them, the largest first."""
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "none"
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-def print_table(rows: list[tuple[str, str]], *, took: float) -> None:
-    width = max(len(name) for name, _ in rows)
-    say("")
-    for name, value in rows:
-        say(f"  {name:<{width}}  {value}")
-    say(f"\nTook {took:.0f} s.")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(main, sys.argv[1:]))
