@@ -24,6 +24,8 @@ def email_address(text: str) -> str:
     except UnicodeError:
         raise ValueError("is no email address") from None
     address = f"{local}{at}{host}"
+    if local == '""':
+        raise ValueError("is no email address")
     if not local.isascii():
         raise ValueError("must be ASCII before the @: few servers take anything else")
     if len(local) > LOCAL_CHARACTERS or len(address) > ADDRESS_CHARACTERS:

@@ -45,7 +45,7 @@ from notifications.adapters.replies import (
 )
 from outbound.adapters import CallContext, Reply, operation
 from outbound.client import HttpClient, Request, Response
-from outbound.errors import DeliveryError, OutcomeUnknown, PermanentError, TransientError
+from outbound.errors import DeliveryError, OutcomeUnknown
 
 DEFAULT_API_BASE = "https://api.mailgun.net"
 REQUESTS = 64  # of one call at the most, while it looks for a refused address
@@ -115,17 +115,15 @@ class MailgunAdapter(MessageAdapter):
                 receipts += read_receipts(self._post_batch(payload, people, context).result)
             except OutcomeUnknown:
                 raise  # for all of it: who was taken by now is told by Mailgun's events
-            except TransientError:
-                if not any(receipt.accepted for receipt in receipts):
-                    raise
-                waiting.insert(0, people)
-                break
-            except PermanentError as error:
+            except DeliveryError as error:
                 if error.code in SEPARABLE and len(people) > 1:
                     middle = len(people) // 2
                     waiting[:0] = [people[:middle], people[middle:]]
-                elif error.code in SEPARABLE or receipts:
+                elif error.code in SEPARABLE:
                     receipts += [_refused(each, error) for each in people]
+                elif any(receipt.accepted for receipt in receipts):
+                    waiting.insert(0, people)
+                    break  # those who are left have a call of their own, and its error
                 else:
                     raise
         again = [_again(each) for people in waiting for each in people]
@@ -216,7 +214,7 @@ def _error(response: Response, payload: Email | BulkEmail) -> DeliveryError | No
     )
 
 
-def _refused(recipient: BulkRecipient, error: PermanentError) -> Receipt:
+def _refused(recipient: BulkRecipient, error: DeliveryError) -> Receipt:
     return Receipt(recipient.address, False, code=error.code, reason=error.message)
 
 

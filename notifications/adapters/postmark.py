@@ -93,7 +93,6 @@ class PostmarkAdapter(MessageAdapter):
     @operation()
     def send_email(self, payload: Email, context: CallContext) -> Reply:
         """One message that all its recipients see alike."""
-
         private = private_texts(payload)
 
         def send(email: Email) -> tuple[Response, list[Receipt]]:

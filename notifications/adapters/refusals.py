@@ -140,10 +140,9 @@ class Entry:
     def receipt(self) -> Receipt:
         if self.meaning is None:
             return Receipt(self.address, True, self.message_id)
-        again = issubclass(self.meaning.kind, TransientError)
-        return Receipt(
-            self.address, False, code=TRY_AGAIN if again else self.word, reason=self.reason
-        )
+        theirs = self.meaning not in (ACCOUNT, CONFLICT) and self.meaning.kind is PermanentError
+        code = self.word if theirs else TRY_AGAIN  # in a call that has this error for all
+        return Receipt(self.address, False, code=code, reason=self.reason)
 
 
 def reply_of_entries(

@@ -99,21 +99,20 @@ class SendGridAdapter(MessageAdapter):
         self.check_batch(payload)
         template = template_of(payload, TAG.format, seed=context.idempotency_key)
         written = _written(payload, (template.subject, template.text, template.html), context)
-        tags = {
-            recipient.address: {
-                TAG.format(variable): value
-                for variable, value in template.values(recipient).items()
-            }
-            for recipient in payload.recipients
-        }
-        too_large = [_too_large(address) for address, own in tags.items() if _is_too_large(own)]
+
+        def tags(recipient: BulkRecipient) -> dict[str, str]:
+            values = template.values(recipient)
+            return {TAG.format(variable): value for variable, value in values.items()}
 
         def send(people: Sequence[BulkRecipient]) -> Response:
             personalizations = [
-                _without_nothing(to=_mailboxes([each]), substitutions=tags[each.address])
-                for each in people
+                _without_nothing(to=_mailboxes([each]), substitutions=tags(each)) for each in people
             ]
             return self._post(payload, personalizations, written, context)
+
+        too_large = [
+            _too_large(each.address) for each in payload.recipients if _is_too_large(tags(each))
+        ]
 
         fitting = others(payload.recipients, too_large)
         if fitting is None:
@@ -196,13 +195,14 @@ def _mailboxes(mailboxes: Sequence[Mailbox | BulkRecipient]) -> list[dict[str, s
 
 
 def _attachment(attachment: Attachment, context: CallContext) -> dict[str, str]:
-    return _without_nothing(
-        content=base64.b64encode(context.read_blob(attachment.digest)).decode(),
-        type=attachment.content_type,
-        filename=attachment.name,
-        disposition="inline" if attachment.content_id else "attachment",
-        content_id=attachment.content_id,
-    )
+    fields = {
+        "content": base64.b64encode(context.read_blob(attachment.digest)).decode(),
+        "type": attachment.content_type,
+        "filename": attachment.name,
+    }
+    if attachment.content_id:
+        return {**fields, "disposition": "inline", "content_id": attachment.content_id}
+    return {**fields, "disposition": "attachment"}
 
 
 def _is_too_large(substitutions: dict[str, str]) -> bool:

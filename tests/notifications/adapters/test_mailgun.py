@@ -132,21 +132,21 @@ class TestMailgun(HttpMailContract):
         assert sorted(taken) == sorted(set(people) - {people[0], people[21]})
 
     @pytest.mark.parametrize(
-        "answer, rest",
+        "answer",
         [
-            (wire.reply(status="429 Slow Down"), TRY_AGAIN),
-            (wire.reply(b"{}", status="401 Unauthorized"), ""),
+            wire.reply(status="429 Slow Down"),
+            wire.reply(b"{}", status="401 Unauthorized"),
         ],
     )
-    def test_stopped_on_the_way(self, answer: bytes, rest: str) -> None:
-        """Who was taken by then has it; the rest are not said to."""
+    def test_stopped_on_the_way(self, answer: bytes) -> None:
+        """Who was taken by then has it; the rest have a call of their own, and what comes of it."""
         bad = wire.reply(json.dumps({"message": BAD}).encode(), status="400 Bad Request")
         good = wire.reply(json.dumps(QUEUED).encode())
         found = self._bulk(bad, good, answer)
         assert isinstance(found, Reply)
         receipts = read_receipts(found.result)
         assert [(each.accepted, each.code) for each in receipts] == [
-            (True, ""), (True, ""), (False, rest), (False, rest),
+            (True, ""), (True, ""), (False, TRY_AGAIN), (False, TRY_AGAIN),
         ]  # fmt: skip
 
     def test_unknown_on_the_way(self) -> None:
@@ -155,11 +155,16 @@ class TestMailgun(HttpMailContract):
         found = self._bulk(bad, wire.reply(status="502 Bad Gateway"))
         assert isinstance(found, OutcomeUnknown)
 
-    def test_transient_before_anybody(self) -> None:
-        """While nobody was taken, the whole of it can be asked for again."""
+    @pytest.mark.parametrize(
+        "status, kind", [("429 Slow Down", RateLimited), ("401 Unauthorized", PermanentError)]
+    )
+    def test_stopped_before_anybody(self, status: str, kind: type) -> None:
+        """While nobody was taken, it is the whole call's error, and nobody's own."""
         bad = wire.reply(json.dumps({"message": BAD}).encode(), status="400 Bad Request")
-        found = self._bulk(bad, wire.reply(status="429 Slow Down"))
-        assert isinstance(found, RateLimited)
+        found = self._bulk(bad, bad, bad, wire.reply(b"", status=status))
+        assert isinstance(found, kind)
+        assert isinstance(found, DeliveryError)
+        assert found.code != RECIPIENTS_REFUSED
 
     def _bulk(self, *responses: bytes) -> Reply | DeliveryError:
         people = [f"p{n}@example.org" for n in range(4)]

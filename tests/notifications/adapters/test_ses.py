@@ -157,9 +157,10 @@ class TestSes(HttpMailContract):
         assert isinstance(error, DeliveryError)
         assert error.code == code
 
-    def test_a_batch_that_was_throttled(self) -> None:
-        """Who was not reached may be asked for again; who is refused, is."""
-        found = self._bulk([{"Status": "ACCOUNT_THROTTLED"}, {"Status": "SUCCESS", **OK}])
+    @pytest.mark.parametrize("status", ["ACCOUNT_THROTTLED", "MAIL_FROM_DOMAIN_NOT_VERIFIED"])
+    def test_a_batch_that_was_stopped(self, status: str) -> None:
+        """Who was not reached, by no fault of theirs, may be asked for again."""
+        found = self._bulk([{"Status": status}, {"Status": "SUCCESS", **OK}])
         assert isinstance(found, Reply)
         receipts = read_receipts(found.result)
         assert [(each.accepted, each.code) for each in receipts] == [(False, TRY_AGAIN), (True, "")]
