@@ -34,8 +34,10 @@ SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 MINUTE = 60.0  # what FCM asks for where it does not say: /docs/cloud-messaging/scale-fcm
 QUOTABLE = 3  # characters: shorter texts are everywhere
 TOPIC = re.compile(r"[A-Za-z0-9_-]{1,32}")  # https://www.rfc-editor.org/rfc/rfc8030#section-5.4
-TOKEN_FIELD = "message.token"  # noqa: S105 - where a refused token stands in the request
-BAD_TOKEN = "INVALID_TOKEN"  # noqa: S105 - a word of ours: FCM has INVALID_ARGUMENT for everything
+# FCM says INVALID_ARGUMENT of everything; of a token its field or its sentence tells.
+BAD_TOKEN = "INVALID_TOKEN"  # noqa: S105 - a word of ours
+TOKEN_FIELD = "message.token"  # noqa: S105 - where it stands in the request
+TOKEN_SENTENCE = "registration token"  # noqa: S105 - "The registration token is not a valid …"
 
 # https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
 MEANINGS: Table = {
@@ -172,9 +174,9 @@ def _word(error: Mapping[str, object], details: list[Mapping[str, object]]) -> s
     """FCM's own code where there is one, else Google's general one."""
     own = next(filter(None, (word_in(detail.get("errorCode")) for detail in details)), "")
     word = own or word_in(error.get("status"))
-    if word == "INVALID_ARGUMENT" and any(_minds_token(detail) for detail in details):
-        return BAD_TOKEN
-    return word
+    sentence = text_in(error.get("message")).lower()
+    minds_token = TOKEN_SENTENCE in sentence or any(_minds_token(detail) for detail in details)
+    return BAD_TOKEN if word == "INVALID_ARGUMENT" and minds_token else word
 
 
 def _minds_token(detail: Mapping[str, object]) -> bool:

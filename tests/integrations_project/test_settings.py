@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,11 @@ class TestOptionalSources:
 
 
 OPTIONAL_SENDERS = {
+    "fcm": {
+        "FIREBASE_CREDENTIALS": json.dumps(
+            dict.fromkeys(("project_id", "client_email", "private_key", "token_uri"), "x")
+        ),
+    },
     "mailgun": {"MAILGUN_API_KEY": "key", "MAILGUN_DOMAIN": "mg.example.com"},
     "postmark": {"POSTMARK_SERVER_TOKEN": "token"},
     "resend": {"RESEND_API_KEY": "key"},
@@ -232,6 +238,7 @@ OPTIONAL_SENDERS = {
         "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_REGION": "eu-west-1",
     },
     "smtp": {"EMAIL_HOST": "mail.example.com"},
+    "twilio": {"TWILIO_AUTH_TOKEN": "token", "TWILIO_ACCOUNT_SID": "AC1"},
 }  # fmt: skip
 
 
@@ -254,6 +261,15 @@ class TestOptionalSenders:
             check_url(found[name]["OPTIONS"]["API_BASE"])
         assert found[name]["LIMITS"] == {"rate": 5, "concurrency": None}
         assert found[name]["QUEUE"] == "notifications-v1"
+
+    @pytest.mark.parametrize(
+        "public,expected",
+        [("https://shop.example.com", "https://shop.example.com/webhooks/twilio"), (None, "")],
+    )
+    def test_where_twilio_tells(self, state: Path, public: str | None, expected: str) -> None:
+        """Each message names the address of our source, where that is known."""
+        found = load(state, TWILIO_AUTH_TOKEN="token", PUBLIC_URL=public).OUTBOUND_ADAPTERS
+        assert found["twilio"]["OPTIONS"]["STATUS_CALLBACK"] == expected
 
     @pytest.mark.parametrize(
         "variables, port, tls, ssl",

@@ -155,11 +155,19 @@ class TestContract(AdapterContract):
         if isinstance(error, RateLimited):
             assert error.retry_after == 60
 
-    def test_a_token_that_is_none(self) -> None:
-        """FCM has one word for all that is wrong in a request; the field tells."""
-        violation = {"fieldViolations": [{"field": "message.token", "description": "Invalid"}]}
+    @pytest.mark.parametrize(
+        "message,details",
+        [
+            ("Invalid", [{"fieldViolations": [{"field": "message.token", "description": "no"}]}]),
+            ("The registration token is not a valid FCM registration token", []),
+        ],
+    )
+    def test_a_token_that_is_none(self, message: str, details: list[Any]) -> None:
+        """FCM has one word for all that is wrong in a request; the field tells, or the sentence."""
         own = {"@type": FCM_ERROR, "errorCode": "INVALID_ARGUMENT"}
-        error = self.refused("400 Bad Request", status="INVALID_ARGUMENT", details=[own, violation])
+        error = self.refused(
+            "400 Bad Request", status="INVALID_ARGUMENT", message=message, details=[own, *details]
+        )
         assert error.code == RECIPIENTS_REFUSED
 
     @pytest.mark.parametrize(

@@ -388,7 +388,7 @@ def planted(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 @pytest.mark.parametrize("provider", sorted(READERS))
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.differing_executors])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.differing_executors])
 @given(data=st.data())
 def test_hostile_events(provider: str, data: st.DataObject) -> None:
     """Whatever stands in an event, nothing is raised, what is read can be stored, and no reason
@@ -404,7 +404,7 @@ def test_hostile_events(provider: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("provider", sorted(READERS))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.differing_executors])
 @given(data=st.data())
 def test_other_events(provider: str, data: st.DataObject) -> None:
     """Objects of any shape under the names of the types."""
