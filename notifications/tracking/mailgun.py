@@ -9,7 +9,7 @@ from typing import Any
 
 from notifications.states import RecipientStatus, SuppressionReason
 from notifications.tracking import Meaning, Track
-from notifications.tracking.reading import address, marks, part, reason, text
+from notifications.tracking.reading import address, marks, part, reason, text, word
 from webhooks.handlers import Event
 
 MEANINGS = {
@@ -78,4 +78,4 @@ def _code(said: Mapping[str, Any]) -> str:
     """The other server's, or Mailgun's own beyond 600."""
     code = part(said, "delivery-status").get("code")
     written = str(code) if isinstance(code, int) else ""
-    return written if re.fullmatch(r"[1-9][0-9]{2}", written) else text(said, "reason")
+    return written if re.fullmatch(r"[1-9][0-9]{2}", written) else word(said, "reason")

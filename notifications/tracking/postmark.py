@@ -7,7 +7,7 @@ from typing import Any
 
 from notifications.states import RecipientStatus, SuppressionReason
 from notifications.tracking import Meaning, Track
-from notifications.tracking.reading import address, marks, part, reason, text
+from notifications.tracking.reading import address, marks, part, reason, text, word
 from webhooks.handlers import Event
 
 HARD = Meaning(RecipientStatus.BOUNCED, SuppressionReason.HARD_BOUNCE)
@@ -70,7 +70,7 @@ def read(event: Event) -> list[Track]:
             message_id="" if message_id == NO_MESSAGE else message_id,
             call_id=mark.call_id,
             key=mark.key,
-            code=text(said, "Type") or text(said, "SuppressionReason"),
+            code=word(said, "Type") or word(said, "SuppressionReason"),
             reason=reason(text(said, "Details"), text(said, "Description"), about=to),
             suppress=meaning.suppress,
             at=event.occurred_at,

@@ -14,6 +14,7 @@ from outbound.redaction import HIDDEN, sanitise, storable
 
 ADDRESS_CHARACTERS = 320
 REASON_CHARACTERS = 300
+WORD = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 SHORT = 3  # characters: a shorter name is in every other word
 YEARS = range(1990, 3000)  # when something may have happened
 
@@ -35,6 +36,12 @@ def text(document: object, *path: str) -> str:
     """The text at the end of the path, fit to be stored; '' where there is none."""
     found = _at(document, path)
     return storable(found) if isinstance(found, str) else ""
+
+
+def word(document: object, *path: str) -> str:
+    """A code at the end of the path, as it may stand anywhere; '' for any other text."""
+    found = _at(document, path)
+    return found if isinstance(found, str) and WORD.fullmatch(found) else ""
 
 
 def items(document: object, *path: str) -> list[Any]:

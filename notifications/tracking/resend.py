@@ -16,6 +16,7 @@ from notifications.tracking.reading import (
     part,
     reason,
     text,
+    word,
 )
 from webhooks.handlers import Event
 
@@ -70,7 +71,7 @@ def _marks(said: Mapping[str, Any]) -> Marks:
 
 def _code(said: Mapping[str, Any]) -> str:
     names = [("bounce", "type"), ("bounce", "subType"), ("suppressed", "type")]
-    return ".".join(filter(None, (text(said, *name) for name in names)))[:100]
+    return ".".join(filter(None, (word(said, *name) for name in names)))[:100]
 
 
 def _reasons(said: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from notifications.states import RecipientStatus, SuppressionReason
 from notifications.tracking import Meaning, Track
-from notifications.tracking.reading import address, marks, reason, text
+from notifications.tracking.reading import address, marks, reason, text, word
 from webhooks.handlers import Event
 
 MEANINGS = {
@@ -54,7 +54,7 @@ def read(event: Event) -> list[Track]:
             message_id=text(said, "sg_message_id").partition(".")[0],
             call_id=mark.call_id,
             key=mark.key,
-            code=text(said, "status") or text(said, "type"),
+            code=word(said, "status") or word(said, "type"),
             reason=reason(text(said, "reason"), text(said, "response"), about=to),
             suppress=meaning.suppress,
             at=event.occurred_at,

@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 
 from notifications.states import RecipientStatus, SuppressionReason
 from notifications.tracking import Meaning, Track
-from notifications.tracking.reading import Marks, address, items, marks, moment, part, reason, text
+from notifications.tracking.reading import (
+    Marks,
+    address,
+    items,
+    marks,
+    moment,
+    part,
+    reason,
+    text,
+    word,
+)
 from webhooks.handlers import Event
 
 
@@ -129,7 +139,7 @@ def _marks(tags: Mapping[str, Any]) -> Marks:
 
 def _code(details: Mapping[str, Any]) -> str:
     names = ("bounceType", "bounceSubType", "complaintFeedbackType", "delayType")
-    return ".".join(filter(None, (text(details, name) for name in names)))[:100]
+    return ".".join(filter(None, (word(details, name) for name in names)))[:100]
 
 
 def _reasons(details: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from notifications.addresses import phone_number
 from notifications.states import RecipientStatus, SuppressionReason
 from notifications.tracking import Meaning, Track
-from notifications.tracking.reading import marks, part, text
+from notifications.tracking.reading import marks, part, text, word
 from webhooks.handlers import Event
 
 FAILED = Meaning(RecipientStatus.FAILED)
@@ -59,7 +59,7 @@ def read(event: Event) -> list[Track]:
         return [Track(STOPPED.status, sender, suppress=STOPPED.suppress)] if sender else []
     if meaning is None:
         return []
-    code, why = text(said, "ErrorCode"), ""
+    code, why = word(said, "ErrorCode"), ""
     if meaning is FAILED:
         meaning, why = ERRORS.get(code, (meaning, ""))
     mark = marks(part(said, "query"))
