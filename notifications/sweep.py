@@ -34,6 +34,7 @@ logger = structlog.get_logger(__name__)
 
 ROWS = "messages"
 BATCH = 500
+LOOKED_AT = 10  # times as many as are wanted
 
 
 def sweep(*, limit: int = BATCH) -> Counter[str]:
@@ -123,15 +124,19 @@ def fail_over_blocked(*, limit: int = BATCH) -> int:
 
 
 def _blocked(*, limit: int) -> list[tuple[UUID, str]]:
+    """Calls, and their providers, that wait for an open circuit while somebody further on in the
+    route is in order. Only so many are looked at: the others' turn comes when these have gone."""
     circuits = blocked_circuits()
     if not circuits:
         return []
     waiting = Dispatch.objects.filter(call__status__in=WAITING, call__circuit__in=circuits)
-    return [
+    rows = waiting.select_related("message").defer("message__content").order_by("-pk")
+    found = [
         (row.call_id, row.provider)
-        for row in waiting.select_related("message")[:limit]
-        if row.call_id is not None and row.place + 1 < len(row.message.route)
+        for row in rows[: limit * LOOKED_AT].iterator(chunk_size=BATCH)
+        if row.call_id is not None and set(row.message.route[row.place + 1 :]) - set(circuits)
     ]
+    return found[:limit]
 
 
 def announce_due(*, limit: int, announce: Callable[[Hint], None]) -> int:
