@@ -45,7 +45,8 @@ def parse(body: bytes) -> Any:
             body.decode(), parse_constant=_no_constant, object_pairs_hook=_without_repetition
         )
     except (ValueError, RecursionError) as error:
-        raise Problem(400, "the body is not JSON", code="malformed_json") from error
+        detail = "the body is not JSON in UTF-8, with each name once"
+        raise Problem(400, detail, code="malformed_json") from error
 
 
 def _no_constant(name: str) -> NoReturn:

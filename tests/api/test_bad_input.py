@@ -26,7 +26,8 @@ for _ in range(500):
 ALWAYS_WRONG: list[Any] = [1.5, 1e30, -1, 10**30, [], [1], {"a": 1}, DEEP]
 WRONG_TEXT: list[Any] = [*ALWAYS_WRONG, 0, 1, True, "", "a\x00b", "\ud800", "x" * 100_000]
 WRONG_NUMBER: list[Any] = [
-    *ALWAYS_WRONG, 0, True, False, "", "1", "2000", 2000.0, 100_000_000, "\x00", "\ud800",
+    *ALWAYS_WRONG, 0, True, False, "", "1", "2000", 2000.0, 100_000_000, 10**199, "\x00",
+    "\ud800",
 ]  # fmt: skip
 WRONG_FLAG: list[Any] = [*ALWAYS_WRONG, 0, 1, "", "true", "\ud800"]
 WRONG_METADATA: list[Any] = [
@@ -35,7 +36,16 @@ WRONG_METADATA: list[Any] = [
     {str(number): "x" for number in range(51)}, {"a": "\x00"}, {"\x00": "a"}, {"a": "\ud800"},
     {"holdfast_call": "mine"},
 ]  # fmt: skip
-WRONG_IDS: list[Any] = [*WRONG_TEXT, "x", "pi_", "pi_../x", "pi_é", "pi_a b", "pi_" + "x" * 201]
+WRONG_IDS: list[Any] = [
+    *WRONG_TEXT,
+    "x",
+    "pi_",
+    "pi_../x",
+    "pi_é",
+    "pi_a b",
+    "pi_" + "x" * 201,
+    "pi_1\n",
+]
 
 Field = tuple[str, list[Any], bool]  # name, wrong values, required
 
@@ -45,7 +55,7 @@ BODIES: dict[str, tuple[dict[str, Any], list[Field]]] = {
         [
             ("amount", WRONG_NUMBER, True),
             ("currency", [*WRONG_TEXT, "us", "xxx", "usdd", "u$d", "\u017fek", " usd"], True),
-            ("customer", [*WRONG_IDS, "pi_1"], False),
+            ("customer", [*WRONG_IDS, "pi_1", "cus_1\n"], False),
             ("payment_method", WRONG_IDS, False),
             ("confirm", WRONG_FLAG, False),
             ("capture_method", [*WRONG_TEXT, "later"], False),
@@ -57,7 +67,11 @@ BODIES: dict[str, tuple[dict[str, Any], list[Field]]] = {
     "/customers": (
         {"email": "jo@example.com"},
         [
-            ("email", [*WRONG_TEXT, "jo", "@", "a b@c", "jo@", "a@" + "x" * 300], True),
+            (
+                "email",
+                [*WRONG_TEXT, "jo", "@", "a b@c", "jo@", "a@" + "x" * 300, "\ud800@x", "a@b\n"],
+                True,
+            ),
             ("name", [*WRONG_TEXT, "x" * 257], False),
             ("description", WRONG_TEXT, False),
             ("metadata", WRONG_METADATA, False),
@@ -147,6 +161,10 @@ NO_BODIES = [
     (b'{"amount": Infinity}', 400),
     (b'{"amount": ' + b"9" * 5000 + b"}", 400),
     (b'{"amount": 1, "amount": 2}', 400),
+    (b'{"amount": 1, "\\u0061mount": 1}', 400),
+    (b'{"metadata": {"a": "b", "a": "c"}}', 400),
+    (b'{"amount": 1} {}', 400),
+    (b'{"description": "a\nb"}', 400),
     (b"[" * 200_000, 400),
     (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, 400),
     (b"\x00", 400),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import socket
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.http import HttpResponse
 from pytest_django import Settings
 
 from api import idempotency, writes
@@ -203,3 +208,54 @@ def test_a_crash_before_the_answer_is_noted(
     assert (document(again, 201)["status"], again["Idempotent-Replayed"]) == ("succeeded", "true")
     assert len(peer.requests) == 1
     assert OutboundCall.objects.count() == 1
+
+
+@pytest.mark.faults
+@pytest.mark.both_databases
+@pytest.mark.parametrize("prefer", ["wait=5", None])
+def test_a_crash_at_every_statement(shop: Caller, settings: Settings, prefer: str | None) -> None:
+    """Each statement of a write in turn is where the process ends. The same request, made again
+    once nobody can be answering any more, tells of one call, for which there is one payment."""
+    numbers = itertools.count(1)
+
+    def answer(peer: wire.Peer, connection: socket.socket) -> None:
+        while peer.read_request(connection):
+            made = {"id": f"pi_{next(numbers)}", "object": "payment_intent"}
+            connection.sendall(wire.reply(json.dumps(made).encode()))
+
+    with provider(settings, answer):
+        for number in itertools.count(1):
+            key = f"k-{number}"
+            whole = dies_at(number, lambda key=key: write(shop, key, prefer))  # type: ignore[misc]
+            later = clock.now() + timedelta(seconds=5) + idempotency.ANSWER_GRACE
+            with clock.use(lambda later=later: later):  # type: ignore[misc]
+                again = write(shop, key, None)
+            call = document(again, 201 if again.status_code == 201 else 202)
+            row = IdempotentRequest.objects.get(key=key)
+            assert str(row.call_id) == call["id"]
+            assert Payment.objects.filter(call_id=row.call_id).count() == 1
+            assert OutboundCall.objects.count() == IdempotentRequest.objects.count() == number
+            if whole:
+                break
+    assert number > 5
+
+
+def write(shop: Caller, key: str, prefer: str | None) -> HttpResponse:
+    return shop.write("/payment-intents", PAYMENT, idempotency_key=key, prefer=prefer)
+
+
+def dies_at(number: int, act: Callable[[], Any]) -> bool:
+    """Run something that ends at its so-manieth statement. Whether it had fewer."""
+    left = itertools.count(number - 1, -1)
+
+    def count(execute: Any, *statement: Any) -> Any:
+        if next(left) == 0:
+            raise SystemExit
+        return execute(*statement)
+
+    with connection.execute_wrapper(count):
+        try:
+            act()
+        except SystemExit:
+            return False
+    return True
