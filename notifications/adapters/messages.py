@@ -86,6 +86,7 @@ Tags = Annotated[list[Tag], Field(max_length=5)]
 Metadata = Annotated[dict[str, str], Field(max_length=8), AfterValidator(_metadata)]
 Variable = Annotated[str, StringConstraints(max_length=2000), AfterValidator(sendable)]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+DataName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(sendable)]
 PhoneNumber = Annotated[str, StringConstraints(max_length=20), AfterValidator(phone_number)]
 
 
@@ -177,7 +178,7 @@ class Push(Payload):
     token: Annotated[str, StringConstraints(max_length=4096, pattern=r"^[A-Za-z0-9_:.-]+$")]
     title: Annotated[str, StringConstraints(max_length=200), AfterValidator(sendable)] = ""
     body: Annotated[str, StringConstraints(max_length=2000), AfterValidator(sendable)] = ""
-    data: Annotated[dict[str, Variable], Field(max_length=50, default_factory=dict)]
+    data: Annotated[dict[DataName, Variable], Field(max_length=50, default_factory=dict)]
     image_url: Annotated[str, StringConstraints(max_length=900), AfterValidator(_image)] = ""
     collapse_key: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9_.-]*$")] = (
         ""

@@ -16,6 +16,8 @@ from pytest_django import Settings
 from api.scopes import Scope
 from api.services import create_client
 from sandbox.control import Sandbox
+from tests.notifications.scripted import entry
+from tests.outbound.scripted import Script
 
 V1 = "/api/v1"
 PAYMENT = {"amount": 2000, "currency": "usd"}
@@ -105,6 +107,14 @@ def shop() -> Caller:
 def desk() -> Caller:
     """May do everything."""
     return caller("desk", *Scope.values)
+
+
+@pytest.fixture
+def routes(settings: Settings) -> None:
+    """A provider for messages of every kind, beside the one for payments."""
+    settings.OUTBOUND_ADAPTERS = {**settings.OUTBOUND_ADAPTERS, "scripted": entry(Script())}
+    settings.EMAIL_ROUTE = settings.SMS_ROUTE = settings.PUSH_ROUTE = ["scripted"]
+    settings.DEFAULT_FROM_EMAIL = "Shop <shop@example.com>"
 
 
 @pytest.fixture(scope="session")

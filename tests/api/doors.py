@@ -14,7 +14,16 @@ WRITES: dict[str, dict[str, Any]] = {  # what makes a call, and takes an Idempot
     "/customers": {"email": "jo@example.com"},
     "/refunds": {"payment_intent": "pi_elsewhere"},
     "/payment-intents/{payment_intent}/cancel": {"reason": "abandoned"},
+    "/emails": {"to": "ann@example.com", "subject": "Receipt", "text": "Thank you."},
+    "/bulk-emails": {
+        "recipients": [{"address": "ann@example.com", "variables": {"name": "Ann"}}],
+        "subject": "Hi {{name}}",
+        "text": "Thank you.",
+    },
+    "/sms": {"to": "+15005550006", "body": "Your code is 7."},
+    "/push": {"token": "token-1", "title": "Hello"},
 }
+SEVERAL_CALLS = {"/bulk-emails"}  # it is answered with all of them
 OTHERS: dict[str, dict[str, Any]] = {  # what is guarded by a status instead
     "/calls/{call_id}/retry": {"as_new": True, "reason": "the card works now"},
     "/calls/{call_id}/cancel": {"reason": "not wanted any more"},

@@ -17,7 +17,7 @@ from tests.api.rows import make_call
 from tests.webhooks.rows import make_event
 from webhooks.states import EventStatus
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("routes")]
 
 DEEP: Any = 1
 for _ in range(500):
@@ -46,6 +46,28 @@ WRONG_IDS: list[Any] = [
     "pi_" + "x" * 201,
     "pi_1\n",
 ]
+
+WRONG_CONTENT: list[Any] = [*ALWAYS_WRONG, 0, 1, True, "a\x00b", "\ud800"]
+WRONG_LINE: list[Any] = [*WRONG_TEXT, "a\nb", "a\r\nBcc: b@example.com"]
+WRONG_PEOPLE: list[Any] = [*WRONG_LINE, "nobody", ["nobody"], ["\ud800"], [None], [["a@b.c"]]]
+WRONG_NAMES: list[Any] = [
+    *ALWAYS_WRONG[:-2], DEEP, 0, True, "", "a", [["a", "b"]], {"a": None}, {"a": True},
+    {"": "x"}, {"x" * 300: "x"}, {"a": "\x00"}, {"\x00": "a"}, {"a": "\ud800"}, {"\ud800": "a"},
+    {f"a{number}": "x" for number in range(60)},
+]  # fmt: skip
+WRONG_FILES: list[Any] = [
+    *ALWAYS_WRONG[:4], [1], {"a": 1}, DEEP, True, "a", [{}], [{"name": "a"}],
+    [{"name": "a", "content": "no base64"}], [{"name": "", "content": ""}],
+    [{"name": "\ud800", "content": ""}], [{"name": "a", "content": "\ud800"}],
+    [{"name": "a", "content": "", "content_type": "\ud800/x"}],
+    [{"name": "a", "content": "", "content_id": "\ud800"}], [{"name": "a", "content": "", "b": 1}],
+]  # fmt: skip
+WRONG_RECIPIENTS: list[Any] = [
+    *ALWAYS_WRONG, True, "", "a@b.c", [None], [{}], ["a@b.c"], [{"address": 1}],
+    [{"address": "nobody"}], [{"address": "\ud800@b.c"}], [{"address": "a@b.c", "name": 1}],
+    [{"address": "a@b.c", "variables": {"name": 1}}], [{"address": "a@b.c", "b": 1}],
+    [{"address": "a@b.c", "variables": {"name": "\ud800"}}],
+]  # fmt: skip
 
 Field = tuple[str, list[Any], bool]  # name, wrong values, required
 
@@ -89,6 +111,63 @@ BODIES: dict[str, tuple[dict[str, Any], list[Field]]] = {
         ],
     ),
     "/payment-intents/{payment_intent}/cancel": ({}, [("reason", [*WRONG_TEXT, "because"], False)]),
+    "/emails": (
+        WRITES["/emails"],
+        [
+            ("to", WRONG_PEOPLE, True),
+            ("cc", WRONG_PEOPLE, False),
+            ("bcc", WRONG_PEOPLE, False),
+            *(
+                EMAIL := [
+                    ("subject", WRONG_LINE, True),
+                    ("text", WRONG_CONTENT, False),
+                    ("html", WRONG_CONTENT, False),
+                    ("from", [*WRONG_LINE, "nobody", ["a@b.c"]], False),
+                    ("reply_to", WRONG_PEOPLE, False),
+                    ("headers", [*WRONG_NAMES, {"Bcc": "b@c.d"}, {"X-A": "a\nb"}], False),
+                    (
+                        "tags",
+                        [*ALWAYS_WRONG[:4], [1], {"a": 1}, DEEP, True, "a", [""], ["\ud800"]],
+                        False,
+                    ),
+                    ("metadata", WRONG_NAMES, False),
+                    ("attachments", WRONG_FILES, False),
+                    ("reference", WRONG_TEXT, False),
+                ]
+            ),
+        ],
+    ),
+    "/bulk-emails": (
+        WRITES["/bulk-emails"],
+        [
+            ("recipients", WRONG_RECIPIENTS, True),
+            ("variables", [*WRONG_NAMES[:-1], {"Name": "x"}], False),
+            *EMAIL,
+        ],
+    ),
+    "/sms": (
+        WRITES["/sms"],
+        [
+            ("to", [*WRONG_LINE, "015005550006", "+1", ["+15005550006"]], True),
+            ("body", WRONG_TEXT, True),
+            ("from", [*WRONG_LINE, "a name that is long"], False),
+            ("reference", WRONG_TEXT, False),
+        ],
+    ),
+    "/push": (
+        WRITES["/push"],
+        [
+            ("token", [*WRONG_LINE, "a b"], True),
+            ("title", [v for v in WRONG_TEXT if v != ""], False),
+            ("body", [v for v in WRONG_TEXT if v != ""], False),
+            ("data", WRONG_NAMES, False),
+            ("image_url", [v for v in WRONG_TEXT if v != ""], False),
+            ("collapse_key", [v for v in WRONG_LINE if v != ""], False),
+            ("ttl_seconds", [*ALWAYS_WRONG, True, "", "1", 1.0, 10_000_000], False),
+            ("urgent", WRONG_FLAG, False),
+            ("reference", WRONG_TEXT, False),
+        ],
+    ),
     "/calls/{call_id}/retry": (
         {},
         [("as_new", WRONG_FLAG, False), ("reason", WRONG_TEXT, False)],

@@ -154,6 +154,10 @@ NEEDED = {
     ("GET", "/events"): "events:read",
     ("GET", "/events/{event_id}"): "events:read",
     ("POST", "/events/{event_id}/replay"): "events:write",
+    ("POST", "/emails"): "notifications:write",
+    ("POST", "/bulk-emails"): "notifications:write",
+    ("POST", "/sms"): "notifications:write",
+    ("POST", "/push"): "notifications:write",
 }
 OPEN = {("GET", "/calls"), ("GET", "/calls/{call_id}")}  # to every client, for its own calls
 
