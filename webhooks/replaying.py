@@ -112,7 +112,7 @@ def cancel_replay(*, replay_id: object, actor: str = "", reason: str = "") -> Re
 def step(*, replay_id: object) -> Replay | None:
     """Replay a second's worth of events, in batches. Returns the row as it is then; None when
     there was nothing to take, or when the rest is somebody else's, or nobody's any more."""
-    token, now = uuid.uuid4(), clock.now()
+    token, now = uuid.uuid4(), clock.latest()
     ours = Replay.objects.with_id(replay_id).ready(now)
     if not ours.move_to(ReplayStatus.RUNNING, now=now, **_lease(token, now)):
         return None
