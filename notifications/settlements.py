@@ -6,8 +6,9 @@ and whose `dispatch` is another one by now is not concerned.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from uuid import UUID
 
 from notifications.adapters.replies import (
     OPTED_OUT,
@@ -31,7 +32,7 @@ from outbound.services import OutboundCall, may_be_asked_elsewhere
 from outbound.settlement import ANY, on_postponed, on_revived, on_settled
 from outbound.states import CallStatus
 
-BATCH = 200
+BATCH = 1000
 SUPPRESSING = {
     OPTED_OUT: SuppressionReason.OPTED_OUT,
     UNREGISTERED: SuppressionReason.UNREGISTERED,
@@ -107,17 +108,20 @@ def record_receipts(dispatch: Dispatch, receipts: Collection[Receipt]) -> None:
     if not receipts:
         theirs.advance_to(RecipientStatus.QUEUED, now=now)
         return
-    ids = dict(theirs.values_list("address_key", "pk"))
-    for (accepted, message_id, code, reason), alike in groupby(
-        sorted(receipts, key=_told), key=_told
-    ):
-        keys = [address_key_of(receipt.address) for receipt in alike]
-        rows = [ids[key] for key in keys if key in ids]
+    rows = dict(theirs.values_list("address_key", "pk"))
+    named: dict[UUID, str] = {}
+    verdicts: dict[tuple[bool, str, str], list[UUID]] = defaultdict(list)
+    for receipt in receipts:
+        pk = rows.get(address_key_of(receipt.address))
+        if pk is not None:
+            named[pk] = receipt.message_id[:255]
+            verdicts[receipt.accepted, receipt.code, receipt.reason].append(pk)
+    name_messages(named)
+    for (accepted, code, reason), pks in verdicts.items():
         status = RecipientStatus.QUEUED if accepted else RecipientStatus.REFUSED
-        for start in range(0, len(rows), BATCH):
-            part = Recipient.objects.filter(pk__in=rows[start : start + BATCH])
-            part.filter(provider_message_id="").update(provider_message_id=message_id)
-            said = {} if accepted else {"code": code[:100], "reason": sanitise(reason)}
+        said = {} if accepted else {"code": code[:100], "reason": sanitise(reason)}
+        for start in range(0, len(pks), BATCH):
+            part = Recipient.objects.filter(pk__in=pks[start : start + BATCH])
             part.advance_to(status, now=now, **said)
     if dispatch.message.kind == MessageKind.BULK_EMAIL:
         theirs.advance_to(RecipientStatus.UNKNOWN, now=now)
@@ -125,8 +129,15 @@ def record_receipts(dispatch: Dispatch, receipts: Collection[Receipt]) -> None:
         theirs.advance_to(RecipientStatus.QUEUED, now=now)
 
 
-def _told(receipt: Receipt) -> tuple[bool, str, str, str]:
-    return receipt.accepted, receipt.message_id[:255], receipt.code, receipt.reason
+def name_messages(named: Mapping[UUID, str]) -> None:
+    """Write down the provider's ids of messages, by recipient, in few statements."""
+    rows = [Recipient(pk=pk, provider_message_id=name) for pk, name in named.items() if name]
+    if len({row.provider_message_id for row in rows}) == 1:
+        Recipient.objects.filter(pk__in=[row.pk for row in rows]).update(
+            provider_message_id=rows[0].provider_message_id
+        )
+    elif rows:
+        Recipient.objects.bulk_update(rows, ["provider_message_id"], batch_size=BATCH)
 
 
 def postpone_dispatch(call: OutboundCall) -> None:
