@@ -21,6 +21,7 @@ BENCHMARKS = {
     "breaker": "a guarded call against one without a guard",
     "ingest": "webhooks against a view that verifies, inserts and publishes",
     "api": "the HTTP API against a bare view, and a wait against a request of one's own",
+    "mail": "10,000 recipients by each provider's batch call, against a call for each",
     "ingest_history": "webhooks with many processed events in the table, against none",
     "ingest_outage": "webhooks while the broker stands still",
 }

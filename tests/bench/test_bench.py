@@ -230,6 +230,7 @@ class TestDatabases:
         ("ingest", "POST /webhooks/stripe"),
         ("ingest_history", "POST /webhooks/stripe, 20 events"),
         ("ingest_outage", "broker frozen"),
+        ("mail", "sendgrid"),
     ],
 )
 def test_for_real(name: str, row: str) -> None:
