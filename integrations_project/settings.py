@@ -181,7 +181,7 @@ METRICS_TOKEN = env.secret("METRICS_TOKEN")
 # In which the web's processes, and a worker on the same machine, add up their counters.
 METRICS_DIR = env.text("METRICS_DIR", str(STATE_DIR / "metrics"))
 # Modules with `gauges` for /metrics and `findings` for `manage.py doctor`.
-VITALS = ["outbound.vitals", "webhooks.vitals"]
+VITALS = ["outbound.vitals", "webhooks.vitals", "notifications.vitals"]
 
 CELERY_BROKER_URL = env.broker_url("CELERY_BROKER_URL", default="memory://")
 # Celery looks into the environment by itself, and past what was made of the variable here.

@@ -231,7 +231,14 @@ def test_each_metric_is_documented() -> None:
     pattern = r'(?:Counter|Histogram|Gauge|GaugeMetricFamily)\(\s*"(holdfast_[a-z_]+)"'
     named = {
         found
-        for app in ("api", "payments", "webhooks", "outbound", "integrations_project")
+        for app in (
+            "api",
+            "payments",
+            "notifications",
+            "webhooks",
+            "outbound",
+            "integrations_project",
+        )
         for path in (root / app).rglob("*.py")
         for found in re.findall(pattern, path.read_text())
     }
