@@ -41,6 +41,7 @@ case "$*" in
         echo "end" >>"$LOG"
         ;;
     *)
+        [ -z "${{PYTHONDONTWRITEBYTECODE-}}" ] || exit 1
         echo "ran $* DEBUG=$DEBUG PYTHONPATH=${{PYTHONPATH-}} in $(pwd)" >>"$LOG"
         {other}
         ;;
@@ -353,9 +354,10 @@ def test_works_from_any_folder(house: House, tmp_path: Path) -> None:
 
 
 def test_the_callers_python_set_up_stays_outside(house: House) -> None:
-    """PYTHONPATH and an active virtual environment change nothing."""
+    """PYTHONPATH and an active virtual environment change nothing; what was compiled is kept."""
     house.add_python()
     house.variables |= {"PYTHONPATH": "/elsewhere", "VIRTUAL_ENV": "/elsewhere", "PIP_USER": "1"}
+    house.variables |= {"PYTHONDONTWRITEBYTECODE": "1"}
     assert house.dev("run").returncode == 0
     assert "PYTHONPATH= " in house.done[-1]
 
