@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
+from django.test import TransactionTestCase
 from hypothesis import settings
 from pytest_django import DjangoDbBlocker
 
+from tests.emptying import empty_database
 from tests.services.discovery import Services
 
 # A busy machine is slow, which is nobody's fault. `long` is for a night.
@@ -41,7 +44,8 @@ def django_db_setup(
     django_db_setup: None, services: Services, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[None]:
     """PostgreSQL drops no database that somebody uses: end what tests left connected."""
-    yield
+    with patch.object(TransactionTestCase, "_fixture_teardown", empty_database):
+        yield
     with django_db_blocker.unblock():
         database = connections["default"]
         if isinstance(database, DatabaseWrapper):
