@@ -466,7 +466,7 @@ class TestCommand:
     def test_the_whole_way(self, virtual: Clock) -> None:
         """Count, start, list, look, cancel."""
         make_events(3, virtual)
-        make_events(1, virtual, body=None)
+        make_events(1, virtual, body=None, id=uuid.UUID(int=2**128 - 1))  # the last in its order
         assert self.run("--source", "stripe", "--dry-run") == "3 would be replayed, 1 not\n"
         assert self.run("--list") == "no replay yet\n"
         assert not Replay.objects.exists()
