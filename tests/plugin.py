@@ -5,22 +5,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.services.discovery import Services, services_key
-from tests.services.environment import kept, project_environment, sqlite_url
+from tests.services.environment import kept, project_environment, sqlite_url, with_option
 from tests.services.missing import ServiceMissing
 
 pytest_plugins = ["tests.services.fixtures"]
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+MARKED = re.compile(r"mark\.(both_databases|postgresql)\b")
 
 missing_key = pytest.StashKey[str]()
 elsewhere_key = pytest.StashKey[int]()
@@ -52,7 +56,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 def _database(config: pytest.Config, state: Path) -> str:
     """The URL of the session's database, which pytest-django creates and drops. A file, for child
-    processes and threads must see it too."""
+    processes and threads must see it too; not forced to the disk, for no test pulls the plug."""
     options = config.known_args_namespace
     only_asking = options.help or options.version or options.collectonly
     if options.database == POSTGRESQL and not only_asking:
@@ -66,16 +70,44 @@ def _database(config: pytest.Config, state: Path) -> str:
         else:
             name = server.new_name()
             config.add_cleanup(lambda: server.drop_database(name))
-            return server.url(name)
-    return sqlite_url(state / "tests.sqlite3")
+            return with_option(server.url(name), "options", "-c synchronous_commit=off")
+    pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
+    return with_option(sqlite_url(state / "tests.sqlite3"), "init_command", pragmas)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """On PostgreSQL a file without a test for it is not imported, unless somebody has named it."""
+    if config.getoption("database") == SQLITE or collection_path.suffix != ".py":
+        return None
+    named = {Path(argument.partition("::")[0]).resolve() for argument in config.args}
+    return None if collection_path in named or _is_marked(collection_path) else True
+
+
+@cache
+def _is_marked(path: Path) -> bool:
+    return MARKED.search(path.read_text()) is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays to the end: the garbage collector need not look at it
+    again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what belongs to this session's database; the rest runs in the other session."""
     database = config.getoption("database")
-    here = [item for item in items if _runs_on(database, item)]
-    elsewhere = [item for item in items if item not in set(here)]
+    here: list[pytest.Item] = []
+    elsewhere: list[pytest.Item] = []
+    for item in items:
+        (here if _runs_on(database, item) else elsewhere).append(item)
     config.hook.pytest_deselected(items=elsewhere)
     config.stash[elsewhere_key] = len(elsewhere)
     items[:] = here
@@ -87,9 +119,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _runs_on(database: str, item: pytest.Item) -> bool:
     only_postgresql = item.get_closest_marker(POSTGRESQL) is not None
-    if database == SQLITE:
-        return not only_postgresql
-    return only_postgresql or item.get_closest_marker("both_databases") is not None
+    on_postgresql = only_postgresql or item.get_closest_marker("both_databases") is not None
+    if on_postgresql and not _is_marked(item.path):
+        raise pytest.UsageError(f"{item.nodeid}: its own file must hold the mark for PostgreSQL")
+    return on_postgresql if database == POSTGRESQL else not only_postgresql
 
 
 def pytest_report_header(config: pytest.Config) -> str:

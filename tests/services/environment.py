@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +31,11 @@ def kept(environment: Mapping[str, str]) -> dict[str, str]:
 
 def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
+
+
+def with_option(url: str, name: str, value: str) -> str:
+    """The URL of the same database, with one option of its connections more."""
+    return f"{url}{'&' if urlsplit(url).query else '?'}{name}={quote(value)}"
 
 
 def project_environment(

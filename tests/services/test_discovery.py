@@ -128,6 +128,24 @@ def test_a_session_on_sqlite(suite: Suite) -> None:
     assert "1 tests need --database=postgresql" in done.stdout
 
 
+def test_only_files_with_a_test_for_postgresql_are_imported(
+    suite: Suite, nowhere: dict[str, str]
+) -> None:
+    """Another file costs that session nothing."""
+    (suite.folder / "test_other.py").write_text("raise RuntimeError('imported')")
+    done = suite.run(EITHER.format(scheme="none"), "--database=postgresql", **nowhere)
+    assert "2 skipped, 1 deselected" in done.stdout, done.stdout
+
+
+def test_a_mark_for_postgresql_from_elsewhere_is_refused(suite: Suite) -> None:
+    """No test is left out there because its file does not show the mark."""
+    hook = "def pytest_itemcollected(item): item.add_marker('both_databases')"
+    (suite.folder / "conftest.py").write_text(hook)
+    done = suite.run("def test_it(): pass")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "test_it: its own file must hold the mark for PostgreSQL" in done.stderr
+
+
 @pytest.mark.parametrize("options", [(), ("--numprocesses=2",)], ids=["alone", "in parallel"])
 def test_the_summary(suite: Suite, nowhere: dict[str, str], options: tuple[str, ...]) -> None:
     """It tells once of each server and of what is left to the other session, also when several
