@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -97,20 +97,21 @@ def test_stored_headers_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "source,headers,body,refusal",
+    "source,sign,body,refusal",
     [
-        ("nobody", {}, b"{}", UnknownSource),
-        ("closed", {}, b"{}", UnknownSource),
-        ("stripe", {}, b"{}", MissingSignature),
-        ("stripe", {"Stripe-Signature": "t=1,v1=00"}, b"{}", InvalidSignature),
-        ("stripe", {"Stripe-Signature": signature(b"{}")}, b"{}", MalformedBody),
-        ("stripe", {"Stripe-Signature": signature(b"[]")}, b"[]", MalformedBody),
+        ("nobody", None, b"{}", UnknownSource),
+        ("closed", None, b"{}", UnknownSource),
+        ("stripe", None, b"{}", MissingSignature),
+        ("stripe", lambda body: "t=1,v1=00", b"{}", InvalidSignature),
+        ("stripe", signature, b"{}", MalformedBody),
+        ("stripe", signature, b"[]", MalformedBody),
     ],
 )
 def test_refusals_store_nothing(
-    source: str, headers: Mapping[str, str], body: bytes, refusal: type[Exception]
+    source: str, sign: Callable[[bytes], str] | None, body: bytes, refusal: type[Exception]
 ) -> None:
     """A delivery is stored whole or not at all."""
+    headers = {"Stripe-Signature": sign(body)} if sign else {}  # fresh
     with pytest.raises(refusal):
         services.receive(source=source, body=body, headers=headers, now=timezone.now())
     assert not WebhookEvent.objects.exists()
