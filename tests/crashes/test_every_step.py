@@ -85,7 +85,7 @@ def ledger(tmp_path: Path, settings: Settings) -> Iterator[Ledger]:
         settlement.on_settled("files", name)(note_outcome)
     yield LedgerAdapter.ledger
     for name in names:
-        settlement.settled_hooks("files", name).remove(note_outcome)
+        settlement._settled["files", name].remove(note_outcome)
 
 
 def note_outcome(call: OutboundCall) -> None:

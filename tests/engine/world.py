@@ -15,12 +15,12 @@ import structlog
 from django.db import transaction
 from django.test import override_settings
 
-from outbound import clock, engine, hints, registry, services
+from outbound import clock, engine, hints, registry, services, settlement
 from outbound.adapters import Reply
 from outbound.errors import CallRefused, DeliveryError, RetryRefused
 from outbound.hints import Hint
 from outbound.models import CallNote, OutboundCall
-from outbound.settlement import on_revived, on_settled, revived_hooks, settled_hooks
+from outbound.settlement import on_revived, on_settled
 from outbound.states import SETTLED, WAITING, AttemptTrigger, CallStatus
 from outbound.sweep import look_up, sweep
 from tests.engine.dying import Life, living
@@ -108,8 +108,8 @@ class World:
             on_revived("scripted", operation)(self._agree)
         yield
         for operation in OPERATIONS:
-            settled_hooks("scripted", operation).remove(self._learn)
-            revived_hooks("scripted", operation).remove(self._agree)
+            settlement._settled["scripted", operation].remove(self._learn)
+            settlement._revived["scripted", operation].remove(self._agree)
 
     def _learn(self, call: OutboundCall) -> None:
         """The tenant writes down what it is told, in two steps, and may fall over in between."""
