@@ -51,7 +51,9 @@ def check_routes(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
 def _can_be_read(adapters: object) -> bool:
     """What is not even an entry is the engine's finding."""
     return isinstance(adapters, dict) and all(
-        isinstance(entry, dict) and isinstance(entry.get("ADAPTER"), str)
+        isinstance(entry, dict)
+        and isinstance(entry.get("ADAPTER"), str)
+        and isinstance(entry.get("OPTIONS", {}), dict)
         for entry in adapters.values()
     )
 

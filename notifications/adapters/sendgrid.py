@@ -197,7 +197,7 @@ def _mailboxes(mailboxes: Sequence[Mailbox | BulkRecipient]) -> list[dict[str, s
 def _attachment(attachment: Attachment, context: CallContext) -> dict[str, str]:
     fields = {
         "content": base64.b64encode(context.read_blob(attachment.digest)).decode(),
-        "type": attachment.content_type,
+        "type": attachment.content_type.partition(";")[0],  # SendGrid takes no parameters there
         "filename": attachment.name,
     }
     if attachment.content_id:

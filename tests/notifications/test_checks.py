@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from notifications.checks import check_routes, check_sender
+from notifications.checks import check_push_key, check_routes, check_sender
 from tests.notifications.conftest import Providers
 
 
@@ -43,11 +43,21 @@ def test_two_defaults(providers: Providers, settings: LazySettings) -> None:
     assert routes() == ["SMS_ROUTE must say in which order: first, second"]
 
 
-@pytest.mark.parametrize("adapters", [None, {"x": None}, {"x": {}}, {"x": {"ADAPTER": 1}}])
+@pytest.mark.parametrize(
+    "adapters",
+    [
+        None,
+        {"x": None},
+        {"x": {}},
+        {"x": {"ADAPTER": 1}},
+        {"x": {"ADAPTER": "a.B", "OPTIONS": None}},
+    ],
+)
 def test_the_engines_findings_are_not_ours(settings: LazySettings, adapters: Any) -> None:
     """Adapters that are no entries at all are found once, by the engine's check."""
     settings.OUTBOUND_ADAPTERS = adapters
     assert routes() == []
+    assert check_push_key(app_configs=None) == []
 
 
 @pytest.mark.parametrize("sender", ["", "Shop", "Shop <shop@>", "a@b@c"])

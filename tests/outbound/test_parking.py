@@ -219,7 +219,10 @@ class TestRamp:
         self, outage: Circuit, announced: list[Hint], time: VirtualTime, settings: Settings
     ) -> None:
         """Important calls first, then the oldest; all within the ramp."""
-        calls = [enqueue() for _ in range(40)]
+        calls = []
+        for _ in range(40):
+            time.passes(seconds=0.001)
+            calls.append(enqueue())
         OutboundCall.objects.filter(pk=calls[-1].pk).update(priority=0)
         announced.clear()
         operate_circuit(name="scripted", mode=CircuitMode.FORCED_CLOSED, reason="it works again")
