@@ -141,7 +141,7 @@ def draft_bulk_email(
     asked = {**_written(attachments, **fields), "recipients": [SOMEBODY]}
     content = _checked(BulkEmail, asked)
     del content["recipients"]
-    wanted = _placeholders(content)
+    wanted, variables = _placeholders(content), _shared(variables)
     if not 1 <= len(recipients) <= BULK_RECIPIENTS:
         _refuse("/recipients", f"must be 1 to {BULK_RECIPIENTS}")
     people, refused, seen = [], [], set()
@@ -249,15 +249,23 @@ def _placeholders(content: Mapping[str, Any]) -> set[str]:
     return names_in(*texts.values())
 
 
+def _shared(variables: Mapping[str, str]) -> Mapping[str, str]:
+    try:
+        return _VARIABLES.validate_python(dict(variables))
+    except ValidationError as error:
+        errors = [FieldError(f"/variables{e.pointer}", e.detail) for e in field_errors(error)]
+        raise InvalidPayload(errors) from None
+
+
 def _bulk_person(
     place: int, recipient: Any, shared: Mapping[str, str], wanted: set[str]
 ) -> Person | Refused:
     try:
         found = _RECIPIENT.validate_python(recipient)
-        variables = _VARIABLES.validate_python({**shared, **found.variables})
     except ValidationError as error:
         first = field_errors(error)[0]
         return _refused(place, recipient, first.pointer, first.detail)
+    variables = {**shared, **found.variables}
     missing = sorted(wanted - variables.keys())
     if missing:
         detail = f"has no value for {{{{{missing[0]}}}}}"
