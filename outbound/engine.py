@@ -39,6 +39,7 @@ from outbound.models import CallAttempt, CallQuerySet, Circuit, OutboundCall
 from outbound.parking import park
 from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
 from outbound.redaction import sanitise, storable, visible
+from outbound.statements import insert
 from outbound.states import SETTLED, AttemptOutcome, AttemptTrigger, CallStatus
 
 logger = structlog.get_logger(__name__)
@@ -214,7 +215,7 @@ def claim_call(
         if not claimed:
             return None
         call = OutboundCall.objects.get(pk=call_id)
-        attempt = CallAttempt.objects.create(
+        attempt = CallAttempt(
             call=call,
             number=call.attempts,
             circuit=call.circuit,
@@ -225,6 +226,7 @@ def claim_call(
             effect_possible=not plan.operation.reads,
             request_summary=visible(call.payload, plan.adapter.visible_fields),
         )
+        insert(attempt)
     return Claim(
         call=call,
         attempt=attempt,
@@ -466,7 +468,10 @@ def standing_of(
     earlier = CallAttempt.objects.filter(call=call, idempotency_key=call.idempotency_key)
     if before is not None:
         earlier = earlier.filter(number__lt=before.number)
-    last = list(earlier.order_by("-number").values_list("http_status", flat=True)[:1])
+    first = before is not None and before.number == 1
+    last = (
+        [] if first else list(earlier.order_by("-number").values_list("http_status", flat=True)[:1])
+    )
     return Standing(
         now=now,
         attempts=call.attempts,
