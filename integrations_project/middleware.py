@@ -63,4 +63,6 @@ class WebhookMiddleware:
         request.resolver_match = found
         response: HttpResponse = found.func(request, *found.args, **found.kwargs)
         response.headers["X-Content-Type-Options"] = "nosniff"
+        # As the middleware for people does it: else the answer goes out in chunks.
+        response.headers["Content-Length"] = str(len(response.content))
         return response
