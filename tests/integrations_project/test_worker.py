@@ -21,6 +21,7 @@ from tests.services.process import Process
 from tests.services.rabbitmq import PrivateRabbitMQ
 
 QUEUES = [queue.name for queue in settings.CELERY_TASK_QUEUES]
+ONE_EACH, NONE = [1] * len(QUEUES), [0] * len(QUEUES)
 
 
 class TestConfiguration:
@@ -122,13 +123,13 @@ def consumed(broker: Broker) -> list[int | None]:
 def test_it_takes_all_queues_with_threads(rabbitmq: Broker, start: Any, log: Path) -> None:
     """And declares what it needs; dead letters stay where they are. SIGTERM ends it in order."""
     worker = start(rabbitmq.url)
-    wait_until(lambda: consumed(rabbitmq) == [1, 1, 1], what="the queues are consumed")
+    wait_until(lambda: consumed(rabbitmq) == ONE_EACH, what="the queues are consumed")
     wait_until(lambda: "ready" in log.read_text(), what="the worker is ready")
     assert "concurrency: 3 (thread)" in log.read_text()
-    assert [rabbitmq.consumers(f"{name}.dlq") for name in QUEUES] == [0, 0, 0]
+    assert [rabbitmq.consumers(f"{name}.dlq") for name in QUEUES] == NONE
     assert worker.stop(SIGTERM) == 0
     assert "Traceback" not in log.read_text()
-    assert consumed(rabbitmq) == [0, 0, 0]
+    assert consumed(rabbitmq) == NONE
 
 
 @pytest.mark.services
@@ -143,9 +144,9 @@ def test_a_broker_that_comes_late_finds_it_waiting(
     worker = start(broker.url)
     wait_until(lambda: "Cannot connect" in log.read_text(), what="the worker has tried")
     private_rabbitmq.start()
-    wait_until(lambda: consumed(broker) == [1, 1, 1], seconds=60, what="the queues are consumed")
+    wait_until(lambda: consumed(broker) == ONE_EACH, seconds=60, what="the queues are consumed")
     assert broker.queue_length("payments-v1.dlq") == 0
     private_rabbitmq.wipe()
-    wait_until(lambda: consumed(broker) == [1, 1, 1], seconds=60, what="consumed again")
+    wait_until(lambda: consumed(broker) == ONE_EACH, seconds=60, what="consumed again")
     wait_until(lambda: broker.queue_length("payments-v1.dlq") == 0, what="declared again")
     assert worker.running

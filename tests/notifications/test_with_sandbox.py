@@ -6,6 +6,7 @@ nobody can know is not guessed.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,7 @@ from tests.notifications.adapters.test_against_sandbox import OPTIONS
 from tests.notifications.conftest import calls_of, statuses
 from tests.sandbox.receiver import Receiver
 from webhooks import engine as events
+from webhooks import handlers
 from webhooks.services import receive
 
 pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
@@ -65,7 +67,9 @@ def receiver(running: Sandbox) -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def world(running: Sandbox, receiver: Receiver, settings: Settings) -> World:
+def world(
+    running: Sandbox, receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> World:
     running.reset()
     running.change_provider("ses", credentials=["AKIDEXAMPLE:sEcReT"])
     made = World(running, receiver)
@@ -74,6 +78,7 @@ def world(running: Sandbox, receiver: Receiver, settings: Settings) -> World:
     settings.OUTBOUND_BREAKER = {"consecutive_failures": 2}
     settings.OUTBOUND_LIMITS = {"retry_floor": 1000}
     settings.WEBHOOK_SOURCES = made.sources()
+    monkeypatch.setattr(handlers, "_handlers", defaultdict(list))
     webhook_handlers.register(settings.WEBHOOK_SOURCES)
     return made
 
