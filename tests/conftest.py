@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -29,6 +30,26 @@ def no_recorder() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Recorder, "start", lambda recorder: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files() -> Iterator[None]:
+    """Found once, and not by every test client anew, which has a middleware of its own."""
+    from whitenoise.middleware import WhiteNoiseMiddleware
+
+    find = WhiteNoiseMiddleware.add_files_from_finders
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def find_once(middleware: WhiteNoiseMiddleware) -> None:
+        key = middleware.static_prefix, middleware.max_age
+        if key not in found:
+            find(middleware)
+            found[key] = middleware.files
+        middleware.files = found[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(WhiteNoiseMiddleware, "add_files_from_finders", find_once)
         yield
 
 
