@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from django.db import connection
 from django.db.models import QuerySet
 
-from outbound.ids import uuid7
 from webhooks.filters import EventFilter
 from webhooks.models import WebhookEvent
 from webhooks.states import EventStatus
@@ -62,22 +61,29 @@ QUERIES: dict[str, tuple[Query, str]] = {
 @pytest.fixture
 def history(db: None) -> None:
     """Many finished rows, and statistics that know about them."""
-    WebhookEvent.objects.bulk_create(
-        WebhookEvent(
-            id=uuid7(),
-            source="stripe",
-            event_id=f"evt_{number}",
-            event_type="a",
-            status=EventStatus.PROCESSED,
-            received_at=NOW - timedelta(seconds=number),
-            updated_at=NOW,
-            due_at=NOW,
-            hint_at=NOW,
-        )
-        for number in range(FINISHED_ROWS)
+    WebhookEvent.objects.create(
+        id=uuid.UUID(int=FINISHED_ROWS),
+        source="stripe",
+        event_id="evt_0",
+        event_type="a",
+        status=EventStatus.PROCESSED,
+        received_at=NOW,
+        updated_at=NOW,
+        due_at=NOW,
+        hint_at=NOW,
     )
+    table = connection.ops.quote_name(WebhookEvent._meta.db_table)
+    columns = {field.column: field.column for field in WebhookEvent._meta.concrete_fields} | {
+        "id": "lpad(to_hex(number), 32, '0')::uuid",
+        "event_id": "'evt_' || number",
+        "received_at": "received_at - number * interval '1 second'",
+    }
     with connection.cursor() as cursor:
-        cursor.execute(f"ANALYZE {WebhookEvent._meta.db_table}")
+        cursor.execute(
+            f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(columns.values())} "
+            f"FROM {table}, generate_series(1, {FINISHED_ROWS - 1}) AS number"
+        )
+        cursor.execute(f"ANALYZE {table}")
 
 
 @pytest.mark.usefixtures("history")
