@@ -30,9 +30,10 @@ class AccessToken:
     one thread, while the others go on with what is still good."""
 
     def __init__(self, key: Mapping[str, Any], *, scope: str, http: HttpClient) -> None:
-        self._key, self._scope, self._http = key, scope, http
+        self._http = http
         self._lock = threading.Lock()
-        self._credentials = read_key(key, scope=scope)
+        self._account = read_key(key, scope=scope)  # signs, and has no token itself
+        self._credentials = self._account
 
     def get(self, context: CallContext) -> str:
         """Raises DeliveryError, always one that says that nothing was sent."""
@@ -51,7 +52,7 @@ class AccessToken:
         """A token that was refused is of no use to the next call."""
         with self._lock:
             if self._credentials.token == token:
-                self._credentials = read_key(self._key, scope=self._scope)
+                self._credentials = self._account
 
     @contextmanager
     def _alone(self, *, wait: float) -> Iterator[bool]:
@@ -64,7 +65,7 @@ class AccessToken:
 
     def _renew(self, context: CallContext, *, usable: bool) -> None:
         """The old token stays where there is no new one and it is still good."""
-        fetched = read_key(self._key, scope=self._scope)
+        fetched: Credentials = self._account.with_scopes(self._account.scopes)
         try:
             fetched.refresh(_Post(self._http, context))  # type: ignore[no-untyped-call]
         except DeliveryError:

@@ -40,7 +40,7 @@ from outbound.errors import (
 from tests.contracts.adapter import PATIENT, SHORT_READ, AdapterContract, Sample
 from tests.outbound import wire
 
-SIGNER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+SIGNER = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # quick to check
 PRIVATE = SIGNER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 PUBLIC = SIGNER.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 DEVICE = "fcm-device-token:APA91b"
