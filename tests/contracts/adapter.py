@@ -30,7 +30,7 @@ from tests.outbound import wire
 
 PATIENT = Timeouts(connect=10, read=10, total=20)  # nothing may come near it
 SHORT_READ = Timeouts(connect=10, read=0.3, total=20)
-SHORT_TOTAL = Timeouts(connect=10, read=10, total=1)
+SHORT_TOTAL = Timeouts(connect=10, read=10, total=0.3)
 
 NO_OBJECTS = (
     b"",

@@ -31,7 +31,7 @@ from outbound.errors import DeliveryError, OutcomeUnknown, TransientError
 from tests.outbound import wire
 
 PATIENT = Timeouts(connect=10, read=10, total=20)  # nothing in the test may come near it
-SHORT_TOTAL = Timeouts(connect=10, read=10, total=0.5)  # only the total deadline can cut
+SHORT_TOTAL = Timeouts(connect=10, read=10, total=0.3)  # only the total deadline can cut
 SHORT_READ = Timeouts(connect=10, read=0.3, total=20)
 SHORT_CONNECT = Timeouts(connect=0.3, read=10, total=20)
 
@@ -138,7 +138,7 @@ class TestNothingWasSent:
             error = failure(client, f"https://127.0.0.1:{peer.port}", SHORT_TOTAL)
             assert was_cut(peer)
         assert nothing_sent(error)
-        assert "no complete reply within 0.5 s" in error.message
+        assert "no complete reply within 0.3 s" in error.message
 
     def test_plain_text_peer_behind_https(self, client: HttpClient) -> None:
         """A peer that speaks no TLS gets nothing."""
@@ -194,7 +194,7 @@ class TestOutcomeUnknown:
             assert was_cut(peer)
             assert len(peer.requests) == 1
         assert isinstance(error, OutcomeUnknown)
-        assert error.message == "acme: no complete reply within 0.5 s; the outcome is unknown"
+        assert error.message == "acme: no complete reply within 0.3 s; the outcome is unknown"
 
     def test_drip_on_a_pooled_connection(self, client: HttpClient) -> None:
         """The deadline is that of the request, not that of the connection it goes over."""
@@ -259,7 +259,7 @@ class TestOutcomeUnknown:
             assert was_cut(peer)
             assert len(peer.requests) == 1
         assert isinstance(error, OutcomeUnknown)
-        assert "no complete reply within 0.5 s" in error.message
+        assert "no complete reply within 0.3 s" in error.message
 
 
 HOSTILE = [

@@ -35,7 +35,7 @@ from tests.outbound import wire
 PASSWORD = "contract-password"
 JO, PLAIN = "jo@example.org", "plain@example.org"
 SHORT = Timeouts(connect=10, read=0.3, total=20)
-SHORT_TOTAL = Timeouts(connect=10, read=10, total=1)
+SHORT_TOTAL = Timeouts(connect=10, read=10, total=0.3)
 
 
 def adapter(port: int, **options: Any) -> MessageAdapter:
