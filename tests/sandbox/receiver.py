@@ -33,7 +33,9 @@ class Receiver:
         self.received: list[Received] = []
         self.answer: Callable[[Received], int] = lambda _received: 200
         self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()

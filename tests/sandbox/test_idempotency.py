@@ -172,7 +172,7 @@ def test_only_posts_have_keys(api: Api, sandbox: Sandbox) -> None:
 
 def test_a_clash_with_a_running_request(api: Api, sandbox: Sandbox) -> None:
     """409 idempotency_key_in_use while the first one runs, its answer afterwards."""
-    sandbox.add_fault("latency", seconds=3)
+    sandbox.add_fault("latency", seconds=1)
     first: list[Answer] = []
 
     def run() -> None:
@@ -229,8 +229,8 @@ def test_keys_are_forgotten(api: Api, sandbox: Sandbox) -> None:
 
 def test_an_effect_nobody_waits_for(sandbox: Sandbox) -> None:
     """A client that gives up does not stop what it has asked for."""
-    sandbox.add_fault("latency", seconds=2)
-    with Api(sandbox.url, timeout=0.2) as hasty, pytest.raises(TimeoutError):
+    sandbox.add_fault("latency", seconds=0.8)
+    with Api(sandbox.url, timeout=0.1) as hasty, pytest.raises(TimeoutError):
         hasty.pay(key="k")
     wait_until(lambda: len(sandbox.ledger(key="k")) == 1)
     with Api(sandbox.url) as patient:

@@ -184,7 +184,7 @@ def test_it_can_be_frozen() -> None:
     """A frozen sandbox is there and silent, and goes on afterwards."""
     with Sandbox.start() as sandbox:
         sandbox.freeze()
-        with Api(sandbox.url, timeout=0.5) as api, pytest.raises(TimeoutError):
+        with Api(sandbox.url, timeout=0.2) as api, pytest.raises(TimeoutError):
             api.pay()
         sandbox.thaw()
         wait_until(lambda: len(sandbox.ledger()) == 1)

@@ -161,11 +161,13 @@ def test_the_package_reads_every_refusal(client: stripe.StripeClient, sandbox: S
         strangers.v1.events.list()
 
 
-def test_the_package_retries_what_it_may(sandbox: Sandbox) -> None:
+def test_the_package_retries_what_it_may(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own retries, under one key, end in one effect."""
     client = stripe.StripeClient(
         "sk_test_oracle", base_addresses={"api": sandbox.url}, max_network_retries=3
     )
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.01)  # seconds, between them
+    monkeypatch.setattr(stripe.HTTPClient, "MAX_DELAY", 0.01)
     sandbox.add_fault("drop_after_effect")
     sandbox.add_fault("conflict", should_retry=True)
     sandbox.add_fault("status", status=500)
