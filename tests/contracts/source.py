@@ -151,6 +151,15 @@ HOSTILE_BODIES: dict[str, bytes] = {
     "a multipart": b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--",
 }
 
+# What a header could hold; a slice is a part of what was right there.
+PIECES = st.lists(
+    st.one_of(
+        st.text(max_size=20),
+        st.sampled_from([slice(None), slice(10), slice(10, None), ",", "=", " ", "v1", "1"]),
+    ),
+    max_size=6,
+)
+
 
 class SourceContract:
     """Inherit it, set the class variables, and write `sign`."""
@@ -318,19 +327,15 @@ class SourceContract:
         max_examples=150,
         suppress_health_check=[HealthCheck.differing_executors],
     )
-    @given(data=st.data())
-    def test_any_header(self, data: st.DataObject) -> None:
+    @given(number=st.integers(0, 5), pieces=PIECES)
+    def test_any_header(self, number: int, pieces: list[str | slice]) -> None:
         """Whatever a header holds: a refusal by name, or it is what the provider sent."""
-        right = self.delivery()
         if not self.proofs:
             return
-        header = data.draw(st.sampled_from(self.proofs))
+        right = self.delivery()
+        header = self.proofs[number % len(self.proofs)]
         value = right.headers[header]
-        pieces = st.one_of(
-            st.text(max_size=20),
-            st.sampled_from([value, value[:10], value[10:], ",", "=", " ", "v1", "1"]),
-        )
-        text = "".join(data.draw(st.lists(pieces, max_size=6)))
+        text = "".join(value[piece] if isinstance(piece, slice) else piece for piece in pieces)
         try:
             self.verify(right.with_header(header, text))
         except REFUSALS:
