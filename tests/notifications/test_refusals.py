@@ -70,6 +70,7 @@ REFUSALS: list[tuple[Any, dict[str, Any], str]] = [
     (send_email, {"attachments": ["invoice.pdf"]}, "/attachments/0"),
     (send_email, {"attachments": [Attached("", b"x")]}, "/attachments/0/name"),
     (send_email, {"attachments": [Attached("a", b"x", "nonsense")]}, "/attachments/0/content_type"),
+    (send_email, {"attachments": [Attached("a", b"x", "bïld/png")]}, "/attachments/0/content_type"),
     (send_email, {"route": []}, "/route"),
     (send_email, {"route": ["frist"]}, "/route"),
     (send_email, {"route": ["first", "first"]}, "/route"),
