@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import sentry_sdk
-
 from outbound.signals import circuit_changed
 from outbound.states import CircuitState
 from webhooks.signals import rejects_burst
@@ -25,11 +23,12 @@ def alert(*, transition: Any, **_: Any) -> None:
     began = (transition.from_state, transition.to_state) == (CircuitState.CLOSED, CircuitState.OPEN)
     if not began:
         return
-    with sentry_sdk.new_scope() as scope:
-        scope.fingerprint = ["circuit", transition.circuit_id, str(transition.incident)]
-        scope.set_extra("incident", str(transition.incident))
-        scope.set_extra("why", transition.why)
-        sentry_sdk.capture_message(f"circuit {transition.circuit_id} opened", level="error")
+    _tell(
+        f"circuit {transition.circuit_id} opened",
+        fingerprint=["circuit", transition.circuit_id, str(transition.incident)],
+        incident=str(transition.incident),
+        why=transition.why,
+    )
 
 
 def alert_of_rejects(*, watch: Any, incident: Any, began: bool, **_: Any) -> None:
@@ -37,8 +36,19 @@ def alert_of_rejects(*, watch: Any, incident: Any, began: bool, **_: Any) -> Non
     if not began:
         return
     name = watch.source or "unknown sources"
+    _tell(
+        f"deliveries of {name} are refused",
+        fingerprint=["rejects", watch.source, str(incident)],
+        incident=str(incident),
+        refused=watch.refused,
+    )
+
+
+def _tell(message: str, *, fingerprint: list[str], **extra: Any) -> None:
+    import sentry_sdk  # takes its time, and without an incident nobody needs it
+
     with sentry_sdk.new_scope() as scope:
-        scope.fingerprint = ["rejects", watch.source, str(incident)]
-        scope.set_extra("incident", str(incident))
-        scope.set_extra("refused", watch.refused)
-        sentry_sdk.capture_message(f"deliveries of {name} are refused", level="error")
+        scope.fingerprint = fingerprint
+        for name, value in extra.items():
+            scope.set_extra(name, value)
+        sentry_sdk.capture_message(message, level="error")

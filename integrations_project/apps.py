@@ -11,8 +11,11 @@ class IntegrationsProjectConfig(AppConfig):
     verbose_name = "Holdfast"
 
     def ready(self) -> None:
-        from integrations_project import alerts, checks, error_reports
+        from integrations_project import alerts, checks
 
         alerts.watch()
         checks.register_all()
-        error_reports.start(dsn=settings.SENTRY_DSN)
+        if settings.SENTRY_DSN:
+            from integrations_project import error_reports  # Sentry's client takes its time
+
+            error_reports.start(dsn=settings.SENTRY_DSN)

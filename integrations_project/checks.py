@@ -12,7 +12,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 
-from integrations_project import error_reports, metrics_folder
+from integrations_project import metrics_folder
 from outbound.client import check_url
 
 ENVIRONMENT = "integrations_project.E001"
@@ -135,7 +135,11 @@ def _addresses() -> Iterator[tuple[str, str]]:
 
 
 def _error_reports() -> Iterator[CheckMessage]:
-    if settings.SENTRY_DSN and not error_reports.is_valid(settings.SENTRY_DSN):
+    if not settings.SENTRY_DSN:
+        return
+    from integrations_project import error_reports  # Sentry's client takes its time
+
+    if not error_reports.is_valid(settings.SENTRY_DSN):
         yield Error("SENTRY_DSN is no DSN: https://key@host/project", id=ERROR_REPORTS)
 
 

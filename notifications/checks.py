@@ -12,8 +12,6 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.adapters.fcm import SCOPE
-from notifications.adapters.google_tokens import read_key
 from notifications.addresses import email_address
 from notifications.errors import NoProvider
 from notifications.routing import configured_route
@@ -76,9 +74,16 @@ def check_push_key(*, app_configs: Sequence[AppConfig] | None, **_: Any) -> list
         if entry["ADAPTER"] != FCM or not key:  # none at all is the engine's finding
             continue
         try:
-            read_key(key, scope=SCOPE)
+            _read_push_key(key)
         except ImproperlyConfigured as error:
             problems.append(
                 checks.Error(f"{name}: FIREBASE_CREDENTIALS: {error}", id="notifications.E003")
             )
     return problems
+
+
+def _read_push_key(key: Any) -> None:
+    from notifications.adapters.fcm import SCOPE  # Google's client takes its time
+    from notifications.adapters.google_tokens import read_key
+
+    read_key(key, scope=SCOPE)
