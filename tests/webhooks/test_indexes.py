@@ -73,7 +73,8 @@ def history(db: None) -> None:
         hint_at=NOW,
     )
     table = connection.ops.quote_name(WebhookEvent._meta.db_table)
-    columns = {field.column: field.column for field in WebhookEvent._meta.concrete_fields} | {
+    names = [str(field.column) for field in WebhookEvent._meta.concrete_fields]
+    columns = dict(zip(names, names, strict=True)) | {
         "id": "lpad(to_hex(number), 32, '0')::uuid",
         "event_id": "'evt_' || number",
         "received_at": "received_at - number * interval '1 second'",
