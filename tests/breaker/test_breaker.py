@@ -420,6 +420,21 @@ class TestModes:
         breaker.call(fine)
         assert breaker.current_state == "closed"
 
+    @pytest.mark.parametrize("works", [True, False])
+    def test_who_was_observed_has_no_verdict_later(
+        self, breaker: SharedCircuitBreaker, clock: VirtualTime, works: bool
+    ) -> None:
+        """Once it is automatic again, only who has a probe's place has one."""
+        breaker.force(CircuitMode.OBSERVE, reason="a new provider")
+        trip(breaker, clock)
+        clock.passes(seconds=11)
+        observed = [breaker.admit() for _ in range(3)]
+        assert breaker.current_state == "half-open"
+        breaker.force(CircuitMode.AUTO)
+        for admission in observed:
+            breaker.succeeded(admission) if works else breaker.failed(admission, Away())
+        assert (breaker.current_state, circuit().successes) == ("half-open", 0)
+
     def test_automatic_again_probes_at_once(
         self, breaker: SharedCircuitBreaker, clock: VirtualTime
     ) -> None:
