@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,15 @@ from tests.integrations_project.loading import load
 from tests.services.broker import Broker
 
 
-@contextmanager
-def app_on(broker: Broker, state: Path) -> Iterator[Celery]:
+def app_on(broker: Broker, state: Path) -> AbstractContextManager[Celery]:
     """The app as a production process would configure it; its connections end with the block."""
-    settings = load(state, CELERY_BROKER_URL=broker.url, EMBEDDED=None)
+    return app_at(broker.url, state)
+
+
+@contextmanager
+def app_at(url: str, state: Path) -> Iterator[Celery]:
+    """The same for the address of a broker that may not be there."""
+    settings = load(state, CELERY_BROKER_URL=url, EMBEDDED=None)
     app = Celery("tests", set_as_current=False, changes=None)
     app.config_from_object(settings, namespace="CELERY")
     try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from amqp.exceptions import ChannelError, PreconditionFailed
 from django.conf import settings
+from django.core.management import CommandError, call_command
 
 from outbound import topology
+from outbound.management.commands import setup_broker
 from tests.house.polling import wait_until
 from tests.integrations_project.programs import MANAGE, run
-from tests.outbound.messages import app_on, take
+from tests.outbound.messages import app_at, app_on, take
 from tests.services.broker import Broker
 
 QUEUES = ("payments-v1", "notifications-v1", "webhooks-v1", "maintenance-v1")
@@ -121,15 +124,17 @@ class TestSetupBroker:
         assert done.stdout == "declared 11 exchanges and queues\n"
         assert rabbitmq.queue_length("payments-v1.dlq") == 0
 
-    def test_another_kind_of_queue_is_a_failure(self, rabbitmq: Broker, tmp_path: Path) -> None:
-        """One line with the queue's name, and exit code 1."""
+    def test_another_kind_of_queue_is_a_failure(
+        self, app: Any, rabbitmq: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One line with the queue's name."""
         with rabbitmq.channel() as channel:
             channel.queue_declare("webhooks-v1", durable=True, auto_delete=False)
-        done = run(
-            SETUP, state=tmp_path, caller=os.environ, CELERY_BROKER_URL=rabbitmq.url, EMBEDDED=None
-        )
-        assert done.returncode == 1
-        [line] = done.stderr.splitlines()
+        monkeypatch.setattr(setup_broker, "current_app", app)
+        with pytest.raises(CommandError) as refused:
+            call_command("setup_broker")
+        assert refused.value.returncode == 1
+        [line] = str(refused.value).splitlines()
         assert "PreconditionFailed" in line
         assert "webhooks-v1" in line
 
@@ -145,23 +150,20 @@ class TestSetupBrokerWithoutABroker:
         assert line.startswith("CommandError: the broker refused or is away: OperationalError")
         assert "hunter22" not in line
 
-    def test_a_dry_run_connects_to_nothing(self, tmp_path: Path) -> None:
+    def test_a_dry_run_connects_to_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """It prints what would be declared."""
-        url = "amqp://127.0.0.1:9//"
-        done = run(
-            (*SETUP, "--dry-run"),
-            state=tmp_path,
-            caller=os.environ,
-            CELERY_BROKER_URL=url,
-            EMBEDDED=None,
-        )
-        assert done.returncode == 0, done.stderr
-        lines = done.stdout.splitlines()
+        said = StringIO()
+        with app_at("amqp://127.0.0.1:9//", tmp_path) as app:
+            monkeypatch.setattr(setup_broker, "current_app", app)
+            call_command("setup_broker", "--dry-run", stdout=said)
+        lines = said.getvalue().splitlines()
         assert {f"queue {name}" for name in QUEUES} <= set(lines)
         assert {f"queue {name}.dlq" for name in QUEUES} <= set(lines)
 
-    def test_the_embedded_form_has_nothing_to_declare(self, tmp_path: Path) -> None:
+    def test_the_embedded_form_has_nothing_to_declare(self) -> None:
         """And that is no failure."""
-        done = run(SETUP, state=tmp_path, caller=os.environ)
-        assert done.returncode == 0, done.stderr
-        assert "nothing to declare" in done.stdout
+        said = StringIO()
+        call_command("setup_broker", stdout=said)
+        assert "nothing to declare" in said.getvalue()
