@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from celery.bin.celery import celery
 from django.apps import apps
 from django.conf import settings
 from django.core.management import get_commands
@@ -72,6 +71,8 @@ def test_every_process_of_the_design_is_there() -> None:
 @pytest.mark.parametrize("service", OURS)
 def test_each_command_exists(service: str) -> None:
     """A typo would first be met by whoever deploys."""
+    from celery.bin.celery import celery  # loads all that its commands need
+
     for command in commands(service):
         match command:
             case ["python", "manage.py", name, *_]:

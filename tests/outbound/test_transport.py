@@ -10,7 +10,7 @@ import gzip
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -226,15 +226,20 @@ class TestOutcomeUnknown:
     @pytest.mark.parametrize(
         "head,body",
         [
-            (b"Content-Length: %d" % (MAX_REPLY_BYTES + 1), b"x" * (MAX_REPLY_BYTES + 1)),
-            (b"Connection: close", b"x" * (MAX_REPLY_BYTES + 1)),
-            (b"Content-Encoding: gzip\r\nConnection: close", gzip.compress(bytes(50 << 20))),
+            (b"Content-Length: %d" % (MAX_REPLY_BYTES + 1), lambda: b"x" * (MAX_REPLY_BYTES + 1)),
+            (b"Connection: close", lambda: b"x" * (MAX_REPLY_BYTES + 1)),
+            (
+                b"Content-Encoding: gzip\r\nConnection: close",
+                lambda: gzip.compress(bytes(50 << 20)),
+            ),
         ],
         ids=["length", "until close", "gzip bomb"],
     )
-    def test_reply_too_large(self, client: HttpClient, head: bytes, body: bytes) -> None:
+    def test_reply_too_large(
+        self, client: HttpClient, head: bytes, body: Callable[[], bytes]
+    ) -> None:
         """No more is read than we are ready to keep, compressed or not."""
-        response = b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body
+        response = b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body()
         with wire.peer(wire.answers_once(response)) as peer:
             error = failure(client, peer.url)
         assert isinstance(error, OutcomeUnknown)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,8 +78,12 @@ def make_certificate(
 
 
 KEY = generate_private_key(65537, 2048)
-OTHER_KEY = generate_private_key(65537, 2048)
 PEM = make_certificate(KEY)
+
+
+@cache
+def other_key() -> RSAPrivateKey:
+    return generate_private_key(65537, 2048)
 
 
 def stamp(at: datetime) -> str:
@@ -169,7 +174,7 @@ class TestSns(SourceContract, DoorContract):
         members = document(Type=kind, SignatureVersion=version, **more)
         assert self.verify(signed(members)) == f"1-v{version}"
         with pytest.raises(InvalidSignature):
-            self.verify(signed(members, OTHER_KEY))
+            self.verify(signed(members, other_key()))
 
     @pytest.mark.parametrize("name", ["Message", "MessageId", "Timestamp", "Subject", "Type"])
     def test_tampered(self, name: str) -> None:

@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from typing import Any
 
-import botocore.session
 import pytest
 import time_machine
-from botocore.awsrequest import AWSResponse
 
 from notifications.adapters.messages import BulkEmail, Email
 from notifications.adapters.replies import (
@@ -256,6 +254,9 @@ class TestAgainstBotocore:
 
 def _sent_by_botocore(operation: str, sent: Sent, token: str) -> dict[str, Any]:
     """What botocore sends for the same parameters; blobs are bytes there."""
+    import botocore.session  # loaded for these tests alone
+    from botocore.awsrequest import AWSResponse
+
     seen: dict[str, Any] = {}
 
     def instead(request: Any, **_: Any) -> AWSResponse:
