@@ -88,17 +88,29 @@ class Out:
 
 
 class Fleet:
-    """Some processes and what the model knows of them."""
+    """Some processes and what the model knows of them. `row`: the circuit, as it was last seen."""
 
     def __init__(self, time: VirtualTime) -> None:
         self.time = time
         self.actors = [breaker(time) for _ in range(ACTORS)]
         self.out: list[Out] = []
         self.mode = CircuitMode.AUTO
+        self.row: Circuit | None = None
 
-    @property
-    def row(self) -> Circuit | None:
-        return Circuit.objects.filter(pk="acme").first()
+    def look(self) -> Circuit | None:
+        """Read the circuit, and its changes, after something was done to it."""
+        row = self.row = Circuit.objects.filter(pk="acme").first()
+        if row is None:
+            return None
+        assert (row.incident is None) == (row.state == CircuitState.CLOSED)
+        assert (row.openings == 0) == (row.state == CircuitState.CLOSED)
+        assert row.successes < BOUNDS.successes or row.state == CircuitState.CLOSED
+        changes = CircuitTransition.objects.order_by("id")
+        known = list(changes.values_list("from_state", "to_state", "told_at"))
+        for (_, came_to, _), (began_with, _, _) in pairwise(known):
+            assert came_to == began_with, "a change is missing"
+        assert all(told_at is not None for _, _, told_at in known)
+        return row
 
     def admit(self, pick: int) -> None:
         before = self.row
@@ -106,11 +118,13 @@ class Fleet:
         try:
             admission = actor.admit()
         except CircuitRefused:
+            self.look()
             assert self.mode in (CircuitMode.AUTO, CircuitMode.FORCED_OPEN)
             if self.mode == CircuitMode.AUTO:
                 assert before is not None
                 assert before.state != CircuitState.CLOSED
             return
+        self.look()
         assert self.mode != CircuitMode.FORCED_OPEN
         lease = self.time.now + timedelta(seconds=BOUNDS.probe_lease)
         self.out.append(Out(actor, admission, lease if admission.probe else None))
@@ -132,7 +146,7 @@ class Fleet:
             call.actor.failed(call.admission, Away())
         else:
             call.actor.forgo(call.admission)
-        after = self.row
+        after = self.look()
         assert before is not None
         assert after is not None
         if self.mode == CircuitMode.AUTO and call.admission.probe is None:
@@ -149,20 +163,11 @@ class Fleet:
     def force(self, pick: int) -> None:
         self.mode = list(CircuitMode)[pick % len(CircuitMode)]
         self.actors[pick % ACTORS].force(self.mode, reason="a drill")
+        self.look()
 
     def check(self) -> None:
-        row = self.row
-        if row is None:
-            return
         live = [c for c in self.out if c.until is not None and c.until > self.time.now]
         assert len(live) <= BOUNDS.probes, "more probes are out than may be"
-        assert (row.incident is None) == (row.state == CircuitState.CLOSED)
-        assert (row.openings == 0) == (row.state == CircuitState.CLOSED)
-        assert row.successes < BOUNDS.successes or row.state == CircuitState.CLOSED
-        changes = list(CircuitTransition.objects.order_by("id"))
-        for earlier, later in pairwise(changes):
-            assert earlier.to_state == later.from_state, "a change is missing"
-        assert all(change.told_at is not None for change in changes)
 
 
 ENDS = ["works", "fails", "fails", "nothing", "dies"]
