@@ -30,9 +30,6 @@ from django.db.models import (
 
 # Fields, and types of values, that need no preparation.
 PLAIN_FIELDS = (BooleanField, CharField, DateTimeField, ForeignKey, IntegerField, UUIDField)
-EMPTY: dict[type, dict[Any, str]] = {  # what empty columns hold, in SQL
-    type(None): {None: "NULL"}, str: {"": "''"}, int: {0: "0"}, bool: {False: "false"},
-}  # fmt: skip
 PLAIN_VALUES = {
     "sqlite": frozenset({str, int, bool}),
     "postgresql": frozenset({str, int, bool, datetime, UUID}),
@@ -41,31 +38,20 @@ PLAIN_VALUES = {
 
 def insert(row: Model) -> None:
     """Insert a row that has its primary key. Sends no signals. Raises IntegrityError."""
-    _execute_insert(row, "")
+    statement, database = _insert(type(row)), connections[DEFAULT_DB_ALIAS]
+    with database.cursor() as cursor:
+        cursor.execute(statement.text, statement.values(row, database))
     _mark(row, stored=True)
 
 
 def insert_if_new(row: Model) -> bool:
     """The same, unless a unique constraint speaks against it. Returns whether it was inserted."""
-    stored = _execute_insert(row, " ON CONFLICT DO NOTHING") == 1
+    statement, database = _insert(type(row)), connections[DEFAULT_DB_ALIAS]
+    with database.cursor() as cursor:
+        cursor.execute(f"{statement.text} ON CONFLICT DO NOTHING", statement.values(row, database))
+        stored: bool = cursor.rowcount == 1
     _mark(row, stored=stored)
     return stored
-
-
-def _execute_insert(row: Model, ending: str) -> int:
-    """Most columns of a new row are empty: that is written into the statement, for a parameter
-    costs several times as much."""
-    statement, database = _insert(type(row)), connections[DEFAULT_DB_ALIAS]
-    places, given = [], []
-    for value in statement.values(row, database):
-        word = EMPTY.get(type(value), {}).get(value)
-        places.append(word or "%s")
-        if word is None:
-            given.append(value)
-    with database.cursor() as cursor:
-        cursor.execute(f"{statement.text} VALUES ({', '.join(places)}){ending}", given)
-        count: int = cursor.rowcount
-    return count
 
 
 def update(row: Model, *columns: str) -> None:
@@ -99,7 +85,9 @@ class _Statement:
 def _insert(model: type[Model]) -> _Statement:
     meta = model._meta  # noqa: SLF001 - Django's documented API
     columns = ", ".join(f'"{field.column}"' for field in meta.concrete_fields)
-    return _statement(f'INSERT INTO "{meta.db_table}" ({columns})', meta.concrete_fields)
+    places = ", ".join(["%s"] * len(meta.concrete_fields))
+    text = f'INSERT INTO "{meta.db_table}" ({columns}) VALUES ({places})'  # noqa: S608 - our names
+    return _statement(text, meta.concrete_fields)
 
 
 @cache
