@@ -322,11 +322,13 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         apply: Callable[[Circuit], CircuitTransition | bool | None],
     ) -> CircuitTransition | None:
         """Apply a probe's verdict, then give its place back. One that has lost its place, because
-        it took too long, has no verdict."""
+        it took too long, has no verdict; nor has one without a place, once observing is over."""
         outcome: CircuitTransition | bool | None = None
         if admission.probe is None or self._holds(admission.probe):
             for circuit in self._rows():
                 if circuit.state != CircuitState.HALF_OPEN:
+                    break
+                if admission.probe is None and circuit.mode != CircuitMode.OBSERVE:
                     break
                 outcome = apply(circuit)
                 if outcome:
