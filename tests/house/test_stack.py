@@ -135,6 +135,13 @@ def test_a_killed_process_comes_back(stack: Stack, printed: Printed) -> None:
     assert "ended (killed by SIGKILL); starting again in 0.5 s" in printed["one"]
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What dies comes back without much of a pause."""
+    monkeypatch.setattr(stack_module, "FIRST_DELAY_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("at_once")
 def test_kill_is_sigkill(stack: Stack, printed: Printed) -> None:
     """The demo's kill gives no chance to clean up, and the process comes back."""
     add(stack, "one", POLITE)
@@ -145,6 +152,7 @@ def test_kill_is_sigkill(stack: Stack, printed: Printed) -> None:
     assert "finished" not in printed["one"]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_children_of_a_killed_process_die_with_it(stack: Stack, printed: Printed) -> None:
     """A dead parent's children hold ports and files: they go before it comes back."""
     add(stack, "one", PARENT)
