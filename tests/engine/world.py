@@ -12,7 +12,6 @@ from unittest import mock
 
 import pytest
 import structlog
-from django.db import transaction
 from django.test import override_settings
 
 from outbound import clock, engine, hints, registry, services, settlement
@@ -23,6 +22,7 @@ from outbound.models import CallNote, OutboundCall
 from outbound.settlement import on_revived, on_settled
 from outbound.states import SETTLED, WAITING, AttemptTrigger, CallStatus
 from outbound.sweep import look_up, sweep
+from tests.emptying import rolled_back
 from tests.engine.dying import Life, living
 from tests.engine.looking import Picture, Row, see_call, take_picture
 from tests.engine.promises import LEASE, Asked, check_all
@@ -328,10 +328,3 @@ def check_sent(sent: Sent, row: Row, claim: engine.Claim) -> None:
 
 def deliver_hint(call_id: str) -> Hint:
     return Hint(DELIVER, "payments-v1", {"call_id": call_id})
-
-
-@contextmanager
-def rolled_back() -> Iterator[None]:
-    with transaction.atomic():
-        yield
-        transaction.set_rollback(True)

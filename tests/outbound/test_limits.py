@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from outbound.limits import (
 from outbound.models import CallAttempt, Circuit, OutboundCall, Permit, RateBucket
 from outbound.permits import held
 from outbound.states import AttemptTrigger
+from tests.emptying import rolled_back
 from tests.outbound.conftest import VirtualTime
 from tests.outbound.threads import at_once
 
@@ -146,7 +148,6 @@ class Rate:
     """A bucket with its settings, as the tests use it."""
 
     def __init__(self, rate: float, burst: int, name: str = "bucket") -> None:
-        RateBucket.objects.filter(name=name).delete()
         self.rate, self.burst, self.name = rate, burst, name
 
     def take(self) -> float:
@@ -198,6 +199,7 @@ class TestTokens:
         burst=BURSTS,
         steps=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 5)), max_size=20),
     )
+    @rolled_back()
     def test_as_a_bucket(
         self, interval: Fraction, burst: int, steps: list[tuple[int, int]], time: VirtualTime
     ) -> None:
@@ -218,6 +220,7 @@ class TestTokens:
 
     @virtual
     @given(rate=RATES, burst=BURSTS, pauses=PAUSES)
+    @rolled_back()
     def test_never_more(
         self, rate: float, burst: int, pauses: list[float], time: VirtualTime
     ) -> None:
@@ -230,6 +233,7 @@ class TestTokens:
 
     @virtual
     @given(rate=RATES, burst=BURSTS, pauses=PAUSES, offset=st.floats(0, 1))
+    @rolled_back()
     def test_waits_are_exact(
         self, rate: float, burst: int, pauses: list[float], offset: float, time: VirtualTime
     ) -> None:
@@ -330,6 +334,7 @@ class TestTokensGivenBack:
         burst=st.integers(1, 5),
         steps=st.lists(st.tuples(st.floats(0, 2), st.booleans(), st.integers(0, 9)), max_size=30),
     )
+    @rolled_back()
     def test_never_more(
         self, rate: float, burst: int, steps: list[tuple[float, bool, int]], time: VirtualTime
     ) -> None:
@@ -397,12 +402,12 @@ class TestTurns:
 
     @virtual
     @given(rate=RATES, burst=BURSTS, pause=st.floats(0, 5))
+    @rolled_back()
     def test_there_is_a_token(
         self, rate: float, burst: int, pause: float, time: VirtualTime
     ) -> None:
         """For each who comes when it is his turn; he may be a microsecond late, and then so may
         be the token after him."""
-        RateBucket.objects.filter(name="turns").delete()
         bucket = Rate(rate, burst)
         time.passes(seconds=pause)
         assert bucket.take_all() == burst
@@ -412,37 +417,44 @@ class TestTurns:
             assert bucket.take() == 0
 
 
-class Attempts:
-    """Attempts of an adapter that has one circuit for each account."""
+def make_calls(count: int, *, now: datetime) -> list[OutboundCall]:
+    return OutboundCall.objects.bulk_create(
+        OutboundCall(
+            adapter="acme",
+            operation="create",
+            payload={},
+            idempotency_key=str(uuid7()),
+            max_attempts=9,
+            due_at=now,
+            hint_at=now,
+            deadline_at=now,
+            created_at=now,
+            updated_at=now,
+        )
+        for _ in range(count)
+    )
 
-    def __init__(self, time: Callable[[], datetime] = clock.now) -> None:
-        self._time = time
+
+class Attempts:
+    """Attempts of an adapter that has one circuit for each account. `calls`: some that nobody has
+    attempted; where they are used up, more are made."""
+
+    def __init__(
+        self, time: Callable[[], datetime] = clock.now, calls: Iterable[OutboundCall] = ()
+    ) -> None:
+        self._time, self._calls = time, iter(calls)
+        self._circuits: set[str] = set()
 
     def first(
         self, count: int, *, adapter: str = "acme", account: str = "", number: int = 1
     ) -> None:
         """So many calls were attempted for the first time just now."""
         now, circuit = self._time(), f"{adapter}:{account}"
-        Circuit.objects.get_or_create(
-            name=circuit, defaults={"adapter": adapter, "counting_from": now, "updated_at": now}
-        )
-        calls = [
-            OutboundCall(
-                adapter=adapter,
-                account=account,
-                operation="create",
-                payload={},
-                idempotency_key=str(uuid7()),
-                max_attempts=9,
-                due_at=now,
-                hint_at=now,
-                deadline_at=now,
-                created_at=now,
-                updated_at=now,
-            )
-            for _ in range(count)
-        ]
-        OutboundCall.objects.bulk_create(calls)
+        if circuit not in self._circuits:
+            self._circuits.add(circuit)
+            Circuit.objects.create(name=circuit, adapter=adapter, counting_from=now, updated_at=now)
+        calls = list(islice(self._calls, count))
+        calls += make_calls(count - len(calls), now=now)
         CallAttempt.objects.bulk_create(
             CallAttempt(
                 call=call,
@@ -465,6 +477,12 @@ def nothing_counted() -> None:
 @pytest.fixture
 def attempts(time: VirtualTime) -> Attempts:
     return Attempts(time)
+
+
+@pytest.fixture
+def calls(time: VirtualTime) -> list[OutboundCall]:
+    """As many as an example of `TestRetries.test_never_more` attempts at the most."""
+    return make_calls(300, now=time.now)
 
 
 def retries(most: int = 200, **changes: Any) -> int:
@@ -569,20 +587,20 @@ class TestRetries:
         ratio=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
         floor=st.integers(1, 4),
     )
+    @rolled_back()
     def test_never_more(
         self,
         steps: list[tuple[int, int, int]],
         ratio: float,
         floor: int,
-        attempts: Attempts,
+        calls: list[OutboundCall],
         time: VirtualTime,
     ) -> None:
         """Whatever has happened: in the window that ends with a retry there are no more retries
         than the floor, or than the share of the first attempts in it. Nor is one held back while
         there are fewer, but for first attempts of the last second and of the window's first."""
-        for rows in (CallAttempt.objects, OutboundCall.objects, Permit.objects):
-            rows.all().delete()
         limits._counted.clear()
+        attempts = Attempts(time, calls)
         bounds = Limits(retry_ratio=ratio, retry_floor=floor, retry_window=60)
         firsts: list[datetime] = []
         done: list[datetime] = []

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from outbound import clock
 from outbound.models import Permit
 from outbound.permits import held, next_permit_at, return_permit, take_permit
+from tests.emptying import rolled_back
 from tests.outbound.conftest import VirtualTime
 from tests.outbound.threads import at_once
 from tests.services.environment import ROOT
@@ -134,10 +135,10 @@ class TestPermits:
             max_size=40,
         )
     )
+    @rolled_back()
     def test_as_a_list_of_holders(self, steps: list[tuple[str, int]], time: VirtualTime) -> None:
         """However the number of places changes: one is given if and only if fewer are held, and
         where none is given, there is one at the time that was said."""
-        Permit.objects.all().delete()
         holders: dict[uuid.UUID, float] = {}
         for step, number in steps:
             if step == "take":
