@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -28,29 +29,39 @@ from django.db import transaction
 logger = structlog.get_logger(__name__)
 
 CAPACITY = 10_000
-JOINED = 32  # ids in one message at the most: they are worked on one after the other
+JOINED = 32  # ids in one message at the most
+GATHERED = 8 * JOINED  # hints looked at together at the most
 PACE = 0.05  # seconds between two messages that join ids: a message costs more than a row
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
     """One message: the task's name, the queue it waits in, and ids as arguments. `countdown`:
-    whole seconds after which it shall be delivered. `joins`: the argument that is a list, so that
-    hints that wait for the broker together become one message."""
+    whole seconds after which it shall be delivered. `joins`: the task and its one argument, a list
+    of ids, that take several hints which wait for the broker together."""
 
     task: str
     queue: str
     kwargs: dict[str, Any]
     countdown: int | None = None
-    joins: str = field(default="", compare=False)
+    joins: tuple[str, str] | None = field(default=None, compare=False)
+
+    @property
+    def can_join(self) -> bool:
+        return self.joins is not None and self.countdown is None
 
     def joined(self, other: Hint) -> Hint | None:
         """Both as one; None where they cannot be."""
-        alike = replace(other, kwargs=self.kwargs) == self
-        if not self.joins or self.countdown is not None or not alike:
+        alike = (self.queue, self.joins) == (other.queue, other.joins)
+        if self.joins is None or not (alike and self.can_join and other.can_join):
             return None
-        ids = [*self.kwargs[self.joins], *other.kwargs[self.joins]]
-        return replace(self, kwargs={self.joins: ids}) if len(ids) <= JOINED else None
+        task, argument = self.joins
+        ids = [*self._ids(), *other._ids()]
+        return replace(self, task=task, kwargs={argument: ids}) if len(ids) <= JOINED else None
+
+    def _ids(self) -> list[str]:
+        (value,) = self.kwargs.values()
+        return value if isinstance(value, list) else [value]
 
 
 def publish(hint: Hint) -> None:
@@ -109,37 +120,51 @@ class HintPublisher:
             self._pid = os.getpid()
 
     def _run(self, hints: queue.Queue[Hint]) -> None:
-        next_hint: Hint | None = None
-        joined_at = -math.inf
+        gathered_at = -math.inf
         while True:
-            hint = next_hint or hints.get()
-            if hint.joins:  # the first goes at once, those that follow closely go together
-                early = joined_at + PACE - time.monotonic()
+            found = [hints.get()]
+            if found[0].can_join:  # the first goes at once, those that follow closely go together
+                early = gathered_at + PACE - time.monotonic()
                 if early > 0:
                     self._pause(early)
-                joined_at = time.monotonic()
-            hint, next_hint = _join(hint, hints)
-            try:
-                self._publish(hint)
-            except Exception as error:  # noqa: BLE001 - a broker library may raise anything
-                self.dropped += 1
-                logger.warning(
-                    "hint_dropped", task=hint.task, queue=hint.queue, error=type(error).__name__
-                )
+                gathered_at = time.monotonic()
+            found += _waiting(hints, limit=GATHERED)
+            for hint in _joined(found):
+                self._try_to_publish(hint)
 
-
-def _join(hint: Hint, hints: queue.Queue[Hint]) -> tuple[Hint, Hint | None]:
-    """The hint with those that wait behind it and can go along, and the first that cannot."""
-    while hint.joins:
+    def _try_to_publish(self, hint: Hint) -> None:
         try:
-            following = hints.get_nowait()
-        except queue.Empty:
-            break
-        both = hint.joined(following)
-        if both is None:
-            return hint, following
-        hint = both
-    return hint, None
+            self._publish(hint)
+        except Exception as error:  # noqa: BLE001 - a broker library may raise anything
+            self.dropped += 1
+            logger.warning(
+                "hint_dropped", task=hint.task, queue=hint.queue, error=type(error).__name__
+            )
+
+
+def _waiting(hints: queue.Queue[Hint], *, limit: int) -> list[Hint]:
+    """What waits in the queue now."""
+    found: list[Hint] = []
+    with suppress(queue.Empty):
+        while len(found) < limit:
+            found.append(hints.get_nowait())
+    return found
+
+
+def _joined(hints: list[Hint]) -> list[Hint]:
+    """As few messages as possible, in the order of the first hint of each."""
+    messages: list[Hint] = []
+    last: dict[object, int] = {}  # where the message stands that others may join
+    for hint in hints:
+        kind = (hint.queue, hint.joins)
+        both = messages[last[kind]].joined(hint) if kind in last else None
+        if both is not None:
+            messages[last[kind]] = both
+            continue
+        if hint.can_join:
+            last[kind] = len(messages)
+        messages.append(hint)
+    return messages
 
 
 _publisher = HintPublisher(publish)

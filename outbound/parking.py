@@ -27,6 +27,7 @@ from outbound.states import CallStatus, CircuitMode, CircuitState
 logger = structlog.get_logger(__name__)
 
 DELIVER_TASK = "outbound.deliver_call"
+SEVERAL = ("outbound.deliver_calls", "call_ids")
 BATCH = 500
 RAMP_STEPS = 30  # each doubles the number of calls let go: after that many, all are
 JITTER = 0.2
@@ -36,7 +37,7 @@ Announce = Callable[[Hint], None]
 
 def deliver_hint(call: OutboundCall, *, countdown: int | None = None) -> Hint:
     """The message that a call may be due."""
-    return Hint(DELIVER_TASK, queue_of(call.adapter), {"call_id": str(call.pk)}, countdown)
+    return Hint(DELIVER_TASK, queue_of(call.adapter), {"call_id": str(call.pk)}, countdown, SEVERAL)
 
 
 def queue_of(adapter: str) -> str:

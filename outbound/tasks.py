@@ -4,6 +4,10 @@ since old workers meet the messages of new code during a deploy."""
 from __future__ import annotations
 
 import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -11,12 +15,15 @@ from celery import Task, current_app, shared_task
 from celery.exceptions import Ignore, Reject
 from django.conf import settings
 
-from outbound import engine
+from outbound import engine, hints
 from outbound.dead_letters import DeadLetter, drain, mark_rows, on_dead_letter
+from outbound.engine import Delivery
 from outbound.errors import TransientError
 from outbound.gates import DATABASE_AWAY
+from outbound.hints import Hint
 from outbound.leases import periodic_lease
 from outbound.models import OutboundCall
+from outbound.parking import DELIVER_TASK
 from outbound.redaction import storable
 from outbound.sweep import look_up
 from outbound.sweep import sweep as sweep_once
@@ -24,6 +31,7 @@ from outbound.sweep import sweep as sweep_once
 logger = structlog.get_logger(__name__)
 
 DEAD_LETTERS = 100
+HAND_OVER_SECONDS = 0.1
 
 
 class DeliveryTask(Task):  # type: ignore[type-arg]
@@ -56,16 +64,66 @@ class DeliveryTask(Task):  # type: ignore[type-arg]
             raise Ignore from rejected
 
 
-@shared_task(base=DeliveryTask, name="outbound.deliver_call")
+@shared_task(base=DeliveryTask, name=DELIVER_TASK)
 def deliver_call(*, call_id: str, **_: Any) -> None:
     """Make one attempt at a call, if it is due."""
-    try:
-        delivery = engine.deliver(call_id)
-    except DATABASE_AWAY as error:
-        logger.warning("database_away", call_id=call_id, error=type(error).__name__)
-        return
+    delivery = _delivered(call_id)
     if delivery is not None and delivery.error is not None and delivery.hint_in is not None:
         raise delivery.error
+
+
+@shared_task(bind=True, name="outbound.deliver_calls")
+def deliver_calls(task: Any, /, *, call_ids: Sequence[str], **_: Any) -> None:
+    """The same for calls that were stored at nearly the same time: one after the other, as long as
+    that is quick. What is left then gets messages of its own."""
+    queue: str = task.request.delivery_info["routing_key"]
+
+    def announce(call_id: str, *, countdown: int | None = None) -> None:
+        hints.announce(Hint(DELIVER_TASK, queue, {"call_id": call_id}, countdown))
+
+    with handing_over(call_ids, announce) as ours:
+        for call_id in ours:
+            try:
+                delivery = _delivered(call_id)
+            except Exception:  # a bug of the adapter: the row is left to the sweep
+                logger.exception("attempt_crashed", call_id=call_id)
+                continue
+            if delivery is not None and delivery.hint_in is not None:
+                announce(call_id, countdown=max(math.ceil(delivery.hint_in), 1))
+
+
+def _delivered(call_id: str) -> Delivery | None:
+    try:
+        return engine.deliver(call_id)
+    except DATABASE_AWAY as error:
+        logger.warning("database_away", call_id=call_id, error=type(error).__name__)
+        return None
+
+
+@contextmanager
+def handing_over(ids: Sequence[str], announce: Callable[[str], None]) -> Iterator[Iterator[str]]:
+    """The ids, one by one. Those that are left after HAND_OVER_SECONDS are announced instead: no
+    call waits long behind a slow one, and no task lasts much longer than one call."""
+    left = deque(ids)
+
+    def hand_over() -> None:
+        for call_id in _taken(left):
+            announce(call_id)
+
+    timer = threading.Timer(HAND_OVER_SECONDS, hand_over)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield _taken(left)
+    finally:
+        timer.cancel()
+
+
+def _taken(left: deque[str]) -> Iterator[str]:
+    """Each once, whoever asks."""
+    with suppress(IndexError):
+        while True:
+            yield left.popleft()
 
 
 @shared_task(name="outbound.resolve_call")
@@ -91,9 +149,12 @@ def drain_dead_letters(**_: Any) -> None:
 
 
 @on_dead_letter("outbound.deliver_call")
+@on_dead_letter("outbound.deliver_calls")
 @on_dead_letter("outbound.resolve_call")
 def mark_call(letter: DeadLetter) -> None:
-    """The reason on the call's row; the row itself goes on by the sweep."""
+    """The reason on each call's row; the row itself goes on by the sweep."""
     reason = f"given up by {letter.queue}: {letter.reason} ({letter.count}x)"
-    calls = OutboundCall.objects.with_id(letter.kwargs.get("call_id"))
-    calls.update(dead_letter_reason=storable(reason, limit=200))
+    several = letter.kwargs.get("call_ids")
+    for call_id in several if isinstance(several, list) else [letter.kwargs.get("call_id")]:
+        calls = OutboundCall.objects.with_id(call_id)
+        calls.update(dead_letter_reason=storable(reason, limit=200))

@@ -16,7 +16,7 @@ REPLAY_TASK = "webhooks.go_on_replaying"
 
 def process_hint(event_id: object, *, countdown: int | None = None) -> Hint:
     """The message that speaks of one event, `countdown` seconds from now."""
-    return Hint(TASK, QUEUE, {"event_ids": [str(event_id)]}, countdown, joins="event_ids")
+    return Hint(TASK, QUEUE, {"event_ids": [str(event_id)]}, countdown, (TASK, "event_ids"))
 
 
 def replay_hint(replay_id: object, *, countdown: int | None = None) -> Hint:

@@ -16,6 +16,9 @@ from pytest_django import Settings
 
 from outbound import hints
 from outbound.hints import Hint, HintPublisher, announce, announce_on_commit
+from outbound.ids import uuid7
+from outbound.models import OutboundCall
+from outbound.parking import deliver_hint
 from outbound.services import enqueue_call
 from tests.house.polling import wait_until
 from tests.outbound.rows import PAYLOAD
@@ -29,7 +32,13 @@ def hint(number: int) -> Hint:
 
 
 def listed(number: int, *, countdown: int | None = None) -> Hint:
-    return Hint("webhooks.process", "webhooks-v1", {"ids": [str(number)]}, countdown, joins="ids")
+    return Hint(
+        "webhooks.process",
+        "webhooks-v1",
+        {"ids": [str(number)]},
+        countdown,
+        ("webhooks.process", "ids"),
+    )
 
 
 class Broker:
@@ -71,18 +80,42 @@ class TestPublisher:
 
     def test_joined(self, broker: Broker) -> None:
         """What waits for the broker at the same time goes in one message, in order, as far as it
-        is alike; each message has a bound."""
+        is alike, whatever stands between; each message has a bound."""
         broker.thawed.clear()
         publisher = HintPublisher(broker, pause=lambda seconds: None)
         assert publisher.put(listed(0))
         assert broker.arrived.acquire(timeout=LONG)
-        others = [hint(1), listed(2, countdown=3), listed(3, countdown=3)]
+        others = [hint(1), listed(2, countdown=3), listed(3, countdown=3), hint(4)]
         for each in [*map(listed, range(1, 4)), *others, *map(listed, range(4, 54))]:
             assert publisher.put(each)
         broker.thawed.set()
         wait_until(lambda: len(broker.published) == 7)
-        ids = [list(map(int, each.kwargs.get("ids", []))) for each in broker.published]
-        assert ids == [[0], [1, 2, 3], [], [2], [3], [*range(4, 36)], [*range(36, 54)]]
+        first, *joined = [list(map(int, each.kwargs.get("ids", []))) for each in broker.published]
+        assert first == [0]
+        assert joined == [[*range(1, 33)], [], [2], [3], [], [*range(33, 54)]]
+
+    def test_calls_join(self, script: Script, settings: Settings, broker: Broker) -> None:
+        """Calls that wait together are told of in one message of another task; those of another
+        queue are not among them, and do not come between."""
+        broker.thawed.clear()
+        publisher = HintPublisher(broker, pause=lambda seconds: None)
+        payments, mail = (
+            OutboundCall(adapter=adapter, id=uuid7()) for adapter in ("scripted", "unknown")
+        )
+        assert publisher.put(hint(0))
+        assert broker.arrived.acquire(timeout=LONG)
+        for call in (payments, mail, payments, mail):
+            assert publisher.put(deliver_hint(call))
+        assert publisher.put(deliver_hint(payments, countdown=1))
+        broker.thawed.set()
+        wait_until(lambda: len(broker.published) == 4)
+        told = [(each.task, each.queue, each.kwargs) for each in broker.published[1:]]
+        paid, sent = str(payments.pk), str(mail.pk)
+        assert told == [
+            ("outbound.deliver_calls", "payments-v1", {"call_ids": [paid, paid]}),
+            ("outbound.deliver_calls", settings.MAINTENANCE_QUEUE, {"call_ids": [sent, sent]}),
+            ("outbound.deliver_call", "payments-v1", {"call_id": paid}),
+        ]
 
     def test_at_their_pace(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
         """The first one goes at once. Those that follow closely wait for each other, and go

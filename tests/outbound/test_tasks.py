@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -17,14 +18,16 @@ from django.db import InterfaceError, OperationalError
 from pytest_django import Settings
 
 from outbound import engine, tasks
-from outbound.adapters import Reply
+from outbound.adapters import CallContext, Reply
+from outbound.dead_letters import DeadLetter, mark_rows
 from outbound.errors import OutcomeUnknown, PermanentError, RateLimited, TransientError
+from outbound.hints import Hint
 from outbound.leases import periodic_lease
 from outbound.models import OutboundCall
 from outbound.states import CallStatus
 from tests.outbound.conftest import VirtualTime
 from tests.outbound.rows import attempts, call_in, enqueue, reread
-from tests.outbound.scripted import Script, scripted_settings
+from tests.outbound.scripted import DONE, Script, scripted_settings
 from tests.outbound.threads import at_once
 
 pytestmark = pytest.mark.both_databases
@@ -194,6 +197,96 @@ class TestDeliverCall:
             tasks.deliver_call(call_id=str(enqueue().pk))
 
 
+@pytest.mark.django_db(transaction=True)
+class TestDeliverCalls:
+    """One message of several calls that were stored together."""
+
+    def run(self, *calls: OutboundCall) -> None:
+        task: Any = tasks.deliver_calls
+        task.push_request(delivery_info={"routing_key": "payments-v1"})
+        try:
+            task.run(call_ids=[str(call.pk) for call in calls], novelty=1)
+        finally:
+            task.pop_request()
+
+    def test_each(self, script: Script, announced: list[Hint]) -> None:
+        """Each is attempted, in order; one that does not wait is passed over."""
+        done, *calls = [enqueue(payload={"n": number}) for number in range(1, 5)]
+        engine.deliver(done.pk)
+        announced.clear()
+        self.run(done, *calls)
+        assert [seen.payload["n"] for seen in script.seen] == [1, 2, 3, 4]
+        assert {reread(call).status for call in calls} == {S.SUCCEEDED}
+        assert announced == []
+
+    def test_transient(self, script: Script, settings: Settings, announced: list[Hint]) -> None:
+        """What is to be tried again gets a message of its own, after whole seconds; the others
+        are none the worse."""
+        settings.OUTBOUND_POLICY = {"schedule": [2.5], "jitter": 0}
+        calls = [enqueue() for _ in range(3)]
+        announced.clear()
+        script.then(DONE, TransientError("away"), DONE)
+        self.run(*calls)
+        assert [reread(call).status for call in calls] == [S.SUCCEEDED, S.RETRYING, S.SUCCEEDED]
+        again = {"call_id": str(calls[1].pk)}
+        assert announced == [Hint("outbound.deliver_call", "payments-v1", again, 3)]
+
+    def test_a_bug(self, script: Script, announced: list[Hint]) -> None:
+        """A call that crashes its attempt is left to the sweep, and does not stop the others."""
+        calls = [enqueue() for _ in range(3)]
+        announced.clear()
+        script.then(DONE, ZeroDivisionError(), DONE)
+        with structlog.testing.capture_logs() as lines:
+            self.run(*calls)
+        assert [reread(call).status for call in calls] == [S.SUCCEEDED, S.RUNNING, S.SUCCEEDED]
+        [crash] = [line for line in lines if line["event"] == "attempt_crashed"]
+        assert crash["call_id"] == str(calls[1].pk)
+        assert announced == []
+
+    def test_the_database_is_away(
+        self, script: Script, announced: list[Hint], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The rows are left to the sweep."""
+        calls = [enqueue() for _ in range(2)]
+        announced.clear()
+
+        def fail(_: str) -> None:
+            raise OperationalError("locked")
+
+        monkeypatch.setattr(engine, "deliver", fail)
+        with structlog.testing.capture_logs() as lines:
+            self.run(*calls)
+        assert [line["event"] for line in lines] == ["database_away"] * 2
+        assert announced == []
+
+    def test_a_slow_one(
+        self, script: Script, announced: list[Hint], patience: Callable[..., Any]
+    ) -> None:
+        """Those behind a slow one are given messages of their own while it lasts, each once; this
+        task then leaves them alone."""
+        calls = [enqueue() for _ in range(4)]
+        announced.clear()
+
+        def slow(_: CallContext) -> Reply:
+            while len(announced) < 2:
+                time.sleep(0.01)
+            return DONE
+
+        script.then(DONE, slow)
+        with patience(seconds=60):
+            self.run(*calls)
+        assert announced == [
+            Hint("outbound.deliver_call", "payments-v1", {"call_id": str(call.pk)})
+            for call in calls[2:]
+        ]
+        statuses = [reread(call).status for call in calls]
+        assert statuses == [S.SUCCEEDED, S.SUCCEEDED, S.PENDING, S.PENDING]
+
+
+def _dead(task: str, **kwargs: Any) -> DeadLetter:
+    return DeadLetter("payments-v1", f"outbound.{task}", kwargs, "rejected", 2)
+
+
 @pytest.mark.django_db
 class TestOtherTasks:
     """Lookup, sweep, and the drain of dead letters."""
@@ -219,9 +312,34 @@ class TestOtherTasks:
         """With an in-process broker there is nothing to drain."""
         tasks.drain_dead_letters(novelty=1)
 
+    @pytest.mark.parametrize("task", ["deliver_call", "resolve_call"])
+    def test_dead_letters_mark_their_call(self, script: Script, task: str) -> None:
+        """The row says why nothing came of its message."""
+        call, other = enqueue(), enqueue()
+        mark_rows(_dead(task, call_id=str(call.pk)))
+        assert reread(call).dead_letter_reason == "given up by payments-v1: rejected (2x)"
+        assert reread(other).dead_letter_reason == ""
+
+    def test_dead_letters_mark_all_their_calls(self, script: Script) -> None:
+        """Those of a message about several; what is no call is passed over."""
+        calls = [enqueue() for _ in range(2)]
+        mark_rows(_dead("deliver_calls", call_ids=[1, *(str(call.pk) for call in calls), "x"]))
+        assert {reread(call).dead_letter_reason for call in calls} == {
+            "given up by payments-v1: rejected (2x)"
+        }
+        nonsense: list[Any] = [None, "x", {}, [[]]]
+        for odd in nonsense:
+            mark_rows(_dead("deliver_calls", call_ids=odd))
+
     def test_names(self) -> None:
         """The names are a contract with messages that are under way."""
-        for name in ("deliver_call", "resolve_call", "sweep", "drain_dead_letters"):
+        for name in (
+            "deliver_call",
+            "deliver_calls",
+            "resolve_call",
+            "sweep",
+            "drain_dead_letters",
+        ):
             assert current_app.tasks[f"outbound.{name}"].name == f"outbound.{name}"
 
     def test_options(self) -> None:
@@ -229,7 +347,9 @@ class TestOtherTasks:
         task: Any = current_app.tasks["outbound.deliver_call"]
         assert (task.acks_late, task.max_retries, task.ignore_result) == (True, None, True)
         assert task.autoretry_for == (TransientError,)
-        assert all(current_app.tasks[n].acks_late for n in ("outbound.sweep",))
+        assert all(
+            current_app.tasks[f"outbound.{name}"].acks_late for name in ("deliver_calls", "sweep")
+        )
 
 
 @pytest.mark.django_db
