@@ -28,6 +28,8 @@ from django.db.models import (
     UUIDField,
 )
 
+from outbound.transactions import execute_later
+
 # Fields, and types of values, that need no preparation.
 PLAIN_FIELDS = (BooleanField, CharField, DateTimeField, ForeignKey, IntegerField, UUIDField)
 PLAIN_VALUES = {
@@ -37,10 +39,10 @@ PLAIN_VALUES = {
 
 
 def insert(row: Model) -> None:
-    """Insert a row that has its primary key. Sends no signals. Raises IntegrityError."""
+    """Insert a row that has its primary key. Sends no signals. Raises IntegrityError, in a `whole`
+    perhaps at its end."""
     statement, database = _insert(type(row)), connections[DEFAULT_DB_ALIAS]
-    with database.cursor() as cursor:
-        cursor.execute(statement.text, statement.values(row, database))
+    execute_later(statement.text, statement.values(row, database))
     _mark(row, stored=True)
 
 
