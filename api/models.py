@@ -82,7 +82,9 @@ class IdempotentRequest(models.Model):
     the call, so that there is neither without the other."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    client = models.ForeignKey(ApiClient, models.CASCADE, related_name="requests")
+    client = models.ForeignKey(  # `request_once` begins with it
+        ApiClient, models.CASCADE, related_name="requests", db_index=False
+    )
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(
         max_length=64, help_text="SHA-256 of method, path and canonical JSON."

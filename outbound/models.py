@@ -189,7 +189,7 @@ class OutboundCall(models.Model):
             models.Index(
                 name="call_key_expiry",
                 fields=("key_expires_at",),
-                condition=Q(status__in=sorted(WAITING)),
+                condition=Q(status__in=sorted(WAITING), key_expires_at__isnull=False),
             ),
             models.Index(
                 name="call_lease",

@@ -71,7 +71,11 @@ class Customer(models.Model):
             models.CheckConstraint(
                 name="customer_status_known", condition=Q(status__in=CustomerStatus.values)
             ),
-            models.UniqueConstraint(name="customer_provider_id", fields=("provider_id",)),
+            models.UniqueConstraint(
+                name="customer_provider_id",
+                fields=("provider_id",),
+                condition=Q(provider_id__isnull=False),
+            ),
         )
         indexes = (
             models.Index(name="customer_created", fields=("-created_at",)),
@@ -187,7 +191,11 @@ class Payment(models.Model):
                     | Q(amount_captured__isnull=False, amount_reserved__lte=F("amount_captured"))
                 ),
             ),
-            models.UniqueConstraint(name="payment_provider_id", fields=("provider_id",)),
+            models.UniqueConstraint(
+                name="payment_provider_id",
+                fields=("provider_id",),
+                condition=Q(provider_id__isnull=False),
+            ),
         )
         indexes = (
             models.Index(name="payment_created", fields=("-created_at",)),
@@ -282,7 +290,7 @@ class Refund(models.Model):
         related_name="refunds",
         help_text="Empty for a payment that was not made here.",
     )
-    payment_intent = models.CharField(max_length=255, db_index=True)
+    payment_intent = models.CharField(max_length=255)
     provider_id = models.CharField(  # noqa: DJ001 - unique where it is known
         max_length=255, null=True, blank=True
     )
@@ -316,11 +324,16 @@ class Refund(models.Model):
                 name="refund_of_ours_has_amount",
                 condition=Q(payment=None) | Q(amount__isnull=False),
             ),
-            models.UniqueConstraint(name="refund_provider_id", fields=("provider_id",)),
+            models.UniqueConstraint(
+                name="refund_provider_id",
+                fields=("provider_id",),
+                condition=Q(provider_id__isnull=False),
+            ),
         )
         indexes = (
             models.Index(name="refund_created", fields=("-created_at",)),
             models.Index(name="refund_status", fields=("status", "-created_at")),
+            models.Index(name="refund_payment_intent", fields=("payment_intent",)),
             models.Index(
                 name="refund_reference", fields=("reference",), condition=~Q(reference="")
             ),
