@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -18,6 +19,7 @@ from outbound.models import Circuit, CircuitTally, CircuitTransition, Permit
 from outbound.states import CircuitMode, CircuitState
 from outbound.tallies import SLICES, SliceTally
 from outbound.thresholds import Thresholds
+from tests.engine.looking import Look, Row
 from tests.outbound.conftest import VirtualTime
 
 pytestmark = [pytest.mark.django_db]
@@ -78,6 +80,17 @@ def test_it_is_open_exactly_when_the_definition_says_so(steps: list[tuple[float,
                 return
 
 
+@cache
+def circuits() -> Look:
+    names = ("state", "version", "incident", "openings", "successes", "open_until")
+    return Look(Circuit.objects.filter(pk="acme"), *names)
+
+
+@cache
+def changes() -> Look:
+    return Look(CircuitTransition.objects.order_by("id"), "from_state", "to_state", "told_at")
+
+
 @dataclass
 class Out:
     """A call that is under way."""
@@ -95,21 +108,20 @@ class Fleet:
         self.actors = [breaker(time) for _ in range(ACTORS)]
         self.out: list[Out] = []
         self.mode = CircuitMode.AUTO
-        self.row: Circuit | None = None
+        self.row: Row | None = None
 
-    def look(self) -> Circuit | None:
+    def look(self) -> Row | None:
         """Read the circuit, and its changes, after something was done to it."""
-        row = self.row = Circuit.objects.filter(pk="acme").first()
+        row = self.row = next(iter(circuits().rows()), None)
         if row is None:
             return None
-        assert (row.incident is None) == (row.state == CircuitState.CLOSED)
-        assert (row.openings == 0) == (row.state == CircuitState.CLOSED)
-        assert row.successes < BOUNDS.successes or row.state == CircuitState.CLOSED
-        changes = CircuitTransition.objects.order_by("id")
-        known = list(changes.values_list("from_state", "to_state", "told_at"))
-        for (_, came_to, _), (began_with, _, _) in pairwise(known):
-            assert came_to == began_with, "a change is missing"
-        assert all(told_at is not None for _, _, told_at in known)
+        assert (row["incident"] is None) == (row["state"] == CircuitState.CLOSED)
+        assert (row["openings"] == 0) == (row["state"] == CircuitState.CLOSED)
+        assert row["successes"] < BOUNDS.successes or row["state"] == CircuitState.CLOSED
+        known = changes().rows()
+        for earlier, later in pairwise(known):
+            assert earlier["to_state"] == later["from_state"], "a change is missing"
+        assert all(change["told_at"] is not None for change in known)
         return row
 
     def admit(self, pick: int) -> None:
@@ -122,15 +134,15 @@ class Fleet:
             assert self.mode in (CircuitMode.AUTO, CircuitMode.FORCED_OPEN)
             if self.mode == CircuitMode.AUTO:
                 assert before is not None
-                assert before.state != CircuitState.CLOSED
+                assert before["state"] != CircuitState.CLOSED
             return
         self.look()
         assert self.mode != CircuitMode.FORCED_OPEN
         lease = self.time.now + timedelta(seconds=BOUNDS.probe_lease)
         self.out.append(Out(actor, admission, lease if admission.probe else None))
-        if self.mode == CircuitMode.AUTO and before and before.state != CircuitState.CLOSED:
-            assert before.open_until is not None
-            assert before.open_until <= self.time.now, "let through while it was open"
+        if self.mode == CircuitMode.AUTO and before and before["state"] != CircuitState.CLOSED:
+            assert before["open_until"] is not None
+            assert before["open_until"] <= self.time.now, "let through while it was open"
             assert admission.probe is not None
 
     def end(self, pick: int, how: str) -> None:
@@ -150,15 +162,15 @@ class Fleet:
         assert before is not None
         assert after is not None
         if self.mode == CircuitMode.AUTO and call.admission.probe is None:
-            assert (before.state, after.state) in {
-                (before.state, before.state),
+            assert (before["state"], after["state"]) in {
+                (before["state"], before["state"]),
                 (CircuitState.CLOSED, CircuitState.OPEN),
             }, "an ordinary call closed or half-opened it"
         if how == "nothing":
-            assert before.state == after.state
+            assert before["state"] == after["state"]
         late = call.until is not None and call.until <= self.time.now
         if late:
-            assert before.version == after.version, "a late prober had a verdict"
+            assert before["version"] == after["version"], "a late prober had a verdict"
 
     def force(self, pick: int) -> None:
         self.mode = list(CircuitMode)[pick % len(CircuitMode)]
