@@ -11,17 +11,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.db import transaction
-from django.db.models import F, Value
-from django.db.models.functions import Greatest
+from django.db import connection, transaction
+from django.db.models import F
 
 from outbound import clock
-from outbound.models import CallAttempt, Circuit, Permit, RateBucket
+from outbound.models import Permit
+from outbound.plain import changed, moment_in, moment_out, rows, token_in
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "rate": (1 / 86_400, 1_000_000),  # one a day
@@ -38,6 +37,39 @@ TICKS = 2**20  # in a second. Sums of whole ticks are exact in a float, so no ro
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_NUMBER = 2**31 - 1  # that the column holds
 STRAY = 60.0  # a bucket may be this much emptier than empty, for clocks are read at their own times
+
+# A bucket is full at `full_at`, or was before now. CASE: what is GREATEST to one database is MAX to
+# the other.
+TAKE_TOKENS = """UPDATE outbound_ratebucket
+    SET full_at = CASE WHEN full_at > %s THEN full_at ELSE %s END + %s
+    WHERE name = %s AND full_at <= %s
+"""
+GIVE_BACK = "UPDATE outbound_ratebucket SET full_at = full_at - %s WHERE name = %s"
+CORRECT = "UPDATE outbound_ratebucket SET full_at = %s WHERE name = %s AND full_at > %s"
+FULL_AT = "SELECT full_at FROM outbound_ratebucket WHERE name = %s"
+NEW_BUCKET = """INSERT INTO outbound_ratebucket (name, full_at) VALUES (%s, 0)
+    ON CONFLICT DO NOTHING
+"""
+TAKE_TURN = """INSERT INTO outbound_ratebucket AS bucket (name, full_at) VALUES (%s, %s)
+    ON CONFLICT (name) DO UPDATE
+    SET full_at = CASE WHEN bucket.full_at > %s THEN bucket.full_at ELSE %s END + %s
+    RETURNING full_at
+"""
+FIRST_ATTEMPTS = """SELECT COUNT(*) FROM outbound_callattempt
+    WHERE circuit IN (SELECT name FROM outbound_circuit WHERE adapter = %s)
+        AND started_at > %s AND number = 1
+"""
+# The newest place and whether it is held still; until when the one is that is so many back; and
+# the lowest number there is.
+NEWEST_PLACE = """SELECT newest.slot, newest.expires_at > %s, back.expires_at,
+        (SELECT MIN(slot) FROM outbound_permit WHERE name = newest.name)
+    FROM outbound_permit newest LEFT JOIN outbound_permit back
+        ON back.name = newest.name AND back.slot = newest.slot - %s AND back.expires_at > %s
+    WHERE newest.name = %s ORDER BY newest.slot DESC LIMIT 1
+"""
+LEAVE_PLACES = "DELETE FROM outbound_permit WHERE name = %s AND slot <= %s"
+TAKE_PLACE = """INSERT INTO outbound_permit (name, slot, token, expires_at) VALUES (%s, %s, %s, %s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +147,8 @@ def take_token(name: str, *, rate: float, burst: int) -> float:
     while True:
         now = clock.now()
         start = _to_tick(now)
-        bucket = RateBucket.objects.filter(name=name)
-        if bucket.filter(full_at__lte=start + (burst - 1) * interval).update(
-            full_at=Greatest(F("full_at"), Value(start)) + interval
-        ):
+        not_after = start + (burst - 1) * interval
+        if changed(TAKE_TOKENS, [start, start, interval, name, not_after]):
             return 0.0
         full_at = _full_at(name, latest=start + burst * interval)
         wait = _seconds(now, full_at - (burst - 1) * interval)
@@ -130,11 +160,8 @@ def take_tokens(name: str, count: int, *, rate: float, burst: int, margin: int) 
     """Take several tokens at once, if the bucket is half full after that. It is left at least
     `margin` tokens less full than it could be, had nobody taken any but these."""
     interval, start = _interval(rate), _to_tick(clock.now())
-    bucket = RateBucket.objects.filter(name=name)
-    taken = bucket.filter(full_at__lte=start + (burst // 2 - count) * interval).update(
-        full_at=Greatest(F("full_at"), Value(start + margin * interval)) + count * interval
-    )
-    return taken == 1
+    least, not_after = start + margin * interval, start + (burst // 2 - count) * interval
+    return changed(TAKE_TOKENS, [least, least, count * interval, name, not_after]) == 1
 
 
 def return_token(name: str, *, rate: float, held: float = 0.0) -> None:
@@ -142,43 +169,42 @@ def return_token(name: str, *, rate: float, held: float = 0.0) -> None:
     bucket has filled up meanwhile, so only the rest of it still counts."""
     credit = _interval(rate) - math.ceil(held * TICKS) / TICKS
     if credit > 0:
-        RateBucket.objects.filter(name=name).update(full_at=F("full_at") - credit)
+        changed(GIVE_BACK, [credit, name])
 
 
-@transaction.atomic
 def take_turn(name: str, *, rate: float) -> float:
     """Queue up: the seconds until it is our turn, `rate` turns a second, one after another."""
-    bucket = _locked(name)
-    now = clock.now()
-    bucket.full_at = max(bucket.full_at, _to_tick(now)) + _interval(rate)
-    bucket.save(update_fields=["full_at"])
-    return _seconds(now, bucket.full_at)
+    now, interval = clock.now(), _interval(rate)
+    start = _to_tick(now)
+    ((full_at,),) = rows(TAKE_TURN, [name, start + interval, start, start, interval])
+    return _seconds(now, full_at)
 
 
 def turns_ahead(name: str) -> float:
     """The seconds until all who were given a turn have had it."""
-    bucket = RateBucket.objects.filter(name=name).first()
-    return max(_seconds(clock.now(), bucket.full_at), 0.0) if bucket else 0.0
+    found = rows(FULL_AT, [name])
+    return max(_seconds(clock.now(), found[0][0]), 0.0) if found else 0.0
 
 
-def _full_at(name: str, *, latest: float = math.inf) -> float:
+def _full_at(name: str, *, latest: float) -> float:
     """When the bucket will be full; a new one is. One that is far emptier than `latest` allows
     was left by another rate, or by a clock that went wrong: it is empty."""
-    bucket = RateBucket.objects.filter(name=name)
-    full_at = bucket.values_list("full_at", flat=True).first()
-    if full_at is None:
-        RateBucket.objects.bulk_create([RateBucket(name=name, full_at=0.0)], ignore_conflicts=True)
+    found = rows(FULL_AT, [name])
+    if not found:
+        changed(NEW_BUCKET, [name])
         return 0.0
+    full_at: float = found[0][0]
     if full_at > latest + STRAY:
-        bucket.filter(full_at__gt=latest + STRAY).update(full_at=latest)
+        changed(CORRECT, [latest, name, latest + STRAY])
         return latest
     return full_at
 
 
-def _locked(name: str) -> RateBucket:
-    """The row, which nobody else has until the end of the transaction."""
-    rows = RateBucket.objects.select_for_update()
-    return rows.get_or_create(name=name, defaults={"full_at": 0.0})[0]
+def _lock(name: str) -> None:
+    """Nobody else gets past here until the end of the transaction."""
+    for_update = " FOR UPDATE" if connection.features.has_select_for_update else ""
+    while not rows(f"{FULL_AT}{for_update}", [name]):
+        changed(NEW_BUCKET, [name])
 
 
 def _interval(rate: float) -> float:
@@ -193,7 +219,8 @@ def _to_tick(moment: datetime) -> float:
 
 def _seconds(now: datetime, target: float) -> float:
     """From `now` to the first microsecond that is not before `target`."""
-    return (math.ceil(Fraction(target) * 1_000_000) - _micros(now)) / 1_000_000
+    whole, parts = target.as_integer_ratio()
+    return (-(-whole * 1_000_000 // parts) - _micros(now)) / 1_000_000
 
 
 def _micros(moment: datetime) -> int:
@@ -225,8 +252,8 @@ def recent_first_attempts(adapter: str, window: float) -> int:
 
 
 def _first_attempts(adapter: str, *, since: datetime) -> int:
-    circuits = Circuit.objects.filter(adapter=adapter).values("name")
-    return CallAttempt.objects.filter(circuit__in=circuits, started_at__gt=since, number=1).count()
+    ((count,),) = rows(FIRST_ATTEMPTS, [adapter, moment_in(since)])
+    return int(count)
 
 
 def _forget(*, setting: str, **_: Any) -> None:
@@ -245,18 +272,29 @@ def _take_place(name: str, *, allowed: int, seconds: float) -> float:
     Places are numbered in the order in which they were taken, so they expire in that order too:
     there is room when the one `allowed` numbers back has expired. Nobody has to count them.
     """
-    _locked(name)
-    now, places = clock.now(), Permit.objects.filter(name=name)
-    newest = places.order_by("-slot").first()
-    number = newest.slot + 1 if newest is not None and newest.expires_at > now else 1
-    in_the_way = places.filter(slot=number - allowed, expires_at__gt=now).first()
-    if in_the_way is not None:
-        return (in_the_way.expires_at - now).total_seconds()
-    expired = places if number == 1 else places.filter(slot__lte=number - allowed)
-    expired.delete()
+    _lock(name)
+    now = clock.now()
+    number, lowest, ends = _next_place(name, allowed, now)
+    if ends is not None:
+        return (ends - now).total_seconds()
+    expired = LAST_NUMBER if number == 1 else number - allowed
+    if lowest <= expired:
+        changed(LEAVE_PLACES, [name, expired])
     if number > LAST_NUMBER:
-        places.update(slot=F("slot") - LAST_NUMBER // 2)
+        Permit.objects.filter(name=name).update(slot=F("slot") - LAST_NUMBER // 2)
         number -= LAST_NUMBER // 2
     expires_at = now + timedelta(seconds=seconds)
-    Permit.objects.create(name=name, slot=number, token=uuid.uuid4(), expires_at=expires_at)
+    changed(TAKE_PLACE, [name, number, token_in(uuid.uuid4()), moment_in(expires_at)])
     return 0.0
+
+
+def _next_place(name: str, allowed: int, now: datetime) -> tuple[int, int, datetime | None]:
+    """Its number; the lowest number there is; and if it is not free, when it will be."""
+    stored = moment_in(now)
+    found = rows(NEWEST_PLACE, [stored, allowed - 1, stored, name])
+    if not found:
+        return 1, LAST_NUMBER + 1, None
+    newest, is_held, in_the_way, lowest = found[0]
+    if not is_held:
+        return 1, lowest, None
+    return newest + 1, lowest, None if in_the_way is None else moment_out(in_the_way)

@@ -622,15 +622,19 @@ class TestRetries:
                     assert len(recent) >= least
                     assert since + timedelta(seconds=wait) in recent
 
-    def test_statements(self, attempts: Attempts, statements: Any) -> None:
-        """Two writes for one that may go, none for one that must wait."""
+    def test_statements(self, attempts: Attempts, statements: Any, time: VirtualTime) -> None:
+        """One write for one that may go, two where others have expired, none for one that must
+        wait."""
         bounds = Limits(retry_floor=3)
         take_retry("acme", bounds)
         take_retry("acme", bounds)
         granted = statements(lambda: take_retry("acme", bounds))
-        assert (len(granted.all), len(granted.writes)) == (5, 2)
+        assert (len(granted.all), len(granted.writes)) == (3, 1)
         refused = statements(lambda: take_retry("acme", bounds))
-        assert (len(refused.all), len(refused.writes)) == (3, 0)
+        assert (len(refused.all), len(refused.writes)) == (2, 0)
+        time.passes(seconds=60)
+        again = statements(lambda: take_retry("acme", bounds))
+        assert (len(again.all), len(again.writes)) == (5, 2), "first attempts are counted again"
 
 
 @pytest.mark.both_databases
