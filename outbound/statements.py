@@ -32,6 +32,9 @@ from outbound.transactions import execute_later
 
 # Fields, and types of values, that need no preparation.
 PLAIN_FIELDS = (BooleanField, CharField, DateTimeField, ForeignKey, IntegerField, UUIDField)
+EMPTY: dict[type, dict[Any, str]] = {  # what empty columns hold, in SQL
+    type(None): {None: "NULL"}, str: {"": "''"}, int: {0: "0"}, bool: {False: "false"},
+}  # fmt: skip
 PLAIN_VALUES = {
     "sqlite": frozenset({str, int, bool}),
     "postgresql": frozenset({str, int, bool, datetime, UUID}),
@@ -41,19 +44,31 @@ PLAIN_VALUES = {
 def insert(row: Model) -> None:
     """Insert a row that has its primary key. Sends no signals. Raises IntegrityError, in a `whole`
     perhaps at its end."""
-    statement, database = _insert(type(row)), connections[DEFAULT_DB_ALIAS]
-    execute_later(statement.text, statement.values(row, database))
+    execute_later(*_insert_of(row))
     _mark(row, stored=True)
 
 
 def insert_if_new(row: Model) -> bool:
     """The same, unless a unique constraint speaks against it. Returns whether it was inserted."""
-    statement, database = _insert(type(row)), connections[DEFAULT_DB_ALIAS]
-    with database.cursor() as cursor:
-        cursor.execute(f"{statement.text} ON CONFLICT DO NOTHING", statement.values(row, database))
+    text, given = _insert_of(row)
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(f"{text} ON CONFLICT DO NOTHING", given)
         stored: bool = cursor.rowcount == 1
     _mark(row, stored=stored)
     return stored
+
+
+def _insert_of(row: Model) -> tuple[str, list[Any]]:
+    """The statement, and what it is given. Most columns of a new row are empty, and the statement
+    says so itself: psycopg keeps no statement in mind that takes more than 50 parameters."""
+    statement = _insert(type(row))
+    places, given = [], []
+    for value in statement.values(row, connections[DEFAULT_DB_ALIAS]):
+        word = EMPTY.get(type(value), {}).get(value)
+        places.append(word or "%s")
+        if word is None:
+            given.append(value)
+    return f"{statement.text} VALUES ({', '.join(places)})", given
 
 
 def update(row: Model, *columns: str) -> None:
@@ -87,9 +102,7 @@ class _Statement:
 def _insert(model: type[Model]) -> _Statement:
     meta = model._meta  # noqa: SLF001 - Django's documented API
     columns = ", ".join(f'"{field.column}"' for field in meta.concrete_fields)
-    places = ", ".join(["%s"] * len(meta.concrete_fields))
-    text = f'INSERT INTO "{meta.db_table}" ({columns}) VALUES ({places})'  # noqa: S608 - our names
-    return _statement(text, meta.concrete_fields)
+    return _statement(f'INSERT INTO "{meta.db_table}" ({columns})', meta.concrete_fields)
 
 
 @cache
