@@ -22,7 +22,9 @@ MORE = "\N{HORIZONTAL ELLIPSIS}"
 LARGEST_NUMBER = 10**18
 
 _UNSTORABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-_URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^\s\"'<>]*", re.I)
+_AFTER_SCHEME = re.compile(r"://[^\s\"'<>]*")
+_LOCAL_PART = r"[^\s<>\"'(),:;@\[\]\\/]"  # a character of it; each run of them is read once
+_DOMAIN = r"[\w-]+(?:\.[\w-]+)+"
 _PATTERNS = (
     (re.compile(r"\?[\w.~%+-]{1,100}=[^\s\"'<>]*"), ""),  # a query without its host
     (re.compile(r"\b(bearer|basic)\s{1,20}[\w.~+/=-]+", re.I), rf"\1 {HIDDEN}"),
@@ -36,7 +38,7 @@ _PATTERNS = (
     ),
     (re.compile(r"(?:sk|rk|pk)_(?:test|live)_[\w*]+|whsec_[\w+/=]+"), HIDDEN),
     (re.compile(r"_secret_\w+"), HIDDEN),
-    (re.compile(r"[^\s<>\"'(),:;@\[\]\\/]{1,64}@[\w-]+(?:\.[\w-]+)+"), HIDDEN),  # e-mail
+    (re.compile(rf"(?<!{_LOCAL_PART})(?:{_LOCAL_PART}++@{_DOMAIN})+"), HIDDEN),  # e-mail
     (re.compile(r"^(DETAIL|CONTEXT):.*", re.M), rf"\1: {HIDDEN}"),  # PostgreSQL quotes whole rows
     (re.compile(r"\+\d[\d ().-]{6,18}\d"), HIDDEN),  # telephone numbers
     (re.compile(r"(?<![\w-])(?<!\d\.)(?:\d[ -]?){12,18}\d(?![\w-]|\.\d)"), HIDDEN),  # cards
@@ -52,17 +54,16 @@ def sanitise(text: str, *, limit: int = MESSAGE_CHARACTERS) -> str:
     if len(text) > limit * 8:
         # not in the middle of a word, where half a secret looks like none
         text = (text[: limit * 8].rsplit(maxsplit=1) or [""])[0]
-    text = _URL.sub(_bare, text)
+    text = _AFTER_SCHEME.sub(_bare, text)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text if len(text) <= limit else text[: limit - 1] + MORE
 
 
 def _bare(url: re.Match[str]) -> str:
-    """A URL without user, query and fragment."""
-    scheme, _, rest = url[0].partition("://")
-    authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    """What follows a URL's scheme, without user, query and fragment."""
+    authority, slash, path = re.split(r"[?#]", url[0][3:], maxsplit=1)[0].partition("/")
+    return f"://{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def storable(text: str, *, limit: int = 255) -> str:

@@ -37,6 +37,9 @@ SECRETS = [
     "canary@example.com",
     "o'canary+tag@mail.example.co.uk",
     "canary%40x@example.com",
+    f"canary{'x' * 100}@example.com",
+    "a@example.com+canary@example.com",
+    "1://x:canary@api.example.com/v1",
 ]
 NUMBERS = ["4242424242424242", "4242 4242 4242 4242", "3782-822463-10005", "+1 (555) 010-9999"]
 

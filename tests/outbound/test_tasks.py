@@ -201,6 +201,11 @@ class TestDeliverCall:
 class TestDeliverCalls:
     """One message of several calls that were stored together."""
 
+    @pytest.fixture(autouse=True)
+    def unhurried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However slow this machine is, nothing is handed over."""
+        monkeypatch.setattr(tasks, "HAND_OVER_SECONDS", 3600)
+
     def run(self, *calls: OutboundCall) -> None:
         task: Any = tasks.deliver_calls
         task.push_request(delivery_info={"routing_key": "payments-v1"})
@@ -260,10 +265,15 @@ class TestDeliverCalls:
         assert announced == []
 
     def test_a_slow_one(
-        self, script: Script, announced: list[Hint], patience: Callable[..., Any]
+        self,
+        script: Script,
+        announced: list[Hint],
+        patience: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Those behind a slow one are given messages of their own while it lasts, each once; this
         task then leaves them alone."""
+        monkeypatch.setattr(tasks, "HAND_OVER_SECONDS", 0.1)
         calls = [enqueue() for _ in range(4)]
         announced.clear()
 
