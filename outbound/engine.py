@@ -15,7 +15,7 @@ from os import getpid
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import DateTimeField, Exists, F, OuterRef, Value
 from django.db.models.functions import Coalesce
 from pydantic import BaseModel, ValidationError
@@ -39,8 +39,9 @@ from outbound.models import CallAttempt, CallQuerySet, Circuit, OutboundCall
 from outbound.parking import park
 from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
 from outbound.redaction import sanitise, storable, visible
-from outbound.statements import insert
+from outbound.statements import find, insert, reread, update
 from outbound.states import SETTLED, AttemptOutcome, AttemptTrigger, CallStatus
+from outbound.transactions import whole
 
 logger = structlog.get_logger(__name__)
 
@@ -156,15 +157,15 @@ def hiding_text(call: OutboundCall) -> Iterator[None]:
 
 def gate(call_id: str | uuid.UUID) -> Plan | None:
     """Is it due, and can it be sent from here? None when not; then it is parked."""
-    ready = OutboundCall.objects.ready(clock.latest()).filter(pk=call_id)
+    now = clock.latest()
     try:
-        call = ready.first()
-        if call is None:
+        call = find(OutboundCall, call_id)
+        if call is None or not call.is_ready(now):
             return None
         plan = plan_for(call)
         load_payload(call, plan.operation)
     except (ImproperlyConfigured, CallRefused) as error:
-        for call in ready.defer(*ENCRYPTED):
+        for call in OutboundCall.objects.ready(now).filter(pk=call_id).defer(*ENCRYPTED):
             until = clock.now() + timedelta(seconds=PARK_SECONDS)
             park(call, until=until, why=f"cannot be sent from here: {error}")
         return None
@@ -195,7 +196,7 @@ def claim_call(
     probe = passage is not None and passage.probe
     token, lease = uuid.uuid4(), timedelta(seconds=settings.OUTBOUND_LEASE_SECONDS)
     claimed_at = time.monotonic()
-    with transaction.atomic():
+    with whole():
         now = clock.fresh()  # the lease has to hold against every other process
         lifetime = plan.operation.key_lifetime
         key_expires_at = Value(now + lifetime if lifetime else None, DateTimeField())
@@ -214,7 +215,8 @@ def claim_call(
         )
         if not claimed:
             return None
-        call = OutboundCall.objects.get(pk=call_id)
+        call = plan.call
+        reread(call)
         attempt = CallAttempt(
             call=call,
             number=call.attempts,
@@ -347,8 +349,12 @@ def _settle_patiently(claim: Claim, outcome: Reply | DeliveryError) -> Delivery 
             time.sleep(PAUSE_SECONDS)
 
 
-@transaction.atomic
 def _settle_once(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
+    with whole():
+        return _settled(claim, outcome)
+
+
+def _settled(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
     now = clock.now()
     error = outcome if isinstance(outcome, DeliveryError) else None
     standing = standing_of(claim.call, claim.plan, now=now, before=claim.attempt)
@@ -369,7 +375,7 @@ def _settle_once(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | Non
     if decision.status == CallStatus.FAILED and standing.effect_possible_before:
         nothing_happened(claim.call)
     if decision.status in SETTLED:
-        claim.call.refresh_from_db()
+        reread(claim.call)
         run_settled_hooks(claim.call, now=now)
     elif decision.status == CallStatus.RETRYING:
         run_postponed_hooks(claim.call)
@@ -426,21 +432,25 @@ def finish_attempt(claim: Claim, outcome: Reply | DeliveryError, *, now: datetim
     exchange = claim.context.exchange
     error = outcome if isinstance(outcome, DeliveryError) else None
     reads = claim.plan.operation.reads
-    CallAttempt.objects.filter(pk=claim.attempt.pk).finish(
-        attempt_outcome(error),
-        now=now,
-        effect_possible=not reads and (error is None or error.effect_possible),
-        error_kind=error.kind if error else "",
-        error_code=sanitise(error.code, limit=100) if error else "",
-        error_message=sanitise(error.message) if error else "",
-        http_status=exchange.status,
-        provider_request_id=sanitise(outcome.provider_request_id, limit=255),
-        response_summary=(
+    changes = {
+        "outcome": attempt_outcome(error),
+        "finished_at": now,
+        "duration": now - claim.attempt.started_at,
+        "effect_possible": not reads and (error is None or error.effect_possible),
+        "error_kind": error.kind if error else "",
+        "error_code": sanitise(error.code, limit=100) if error else "",
+        "error_message": sanitise(error.message) if error else "",
+        "http_status": exchange.status,
+        "provider_request_id": sanitise(outcome.provider_request_id, limit=255),
+        "response_summary": (
             None
             if exchange.reply is None
             else visible(exchange.reply, claim.plan.adapter.visible_fields)
         ),
-    )
+    }
+    for name, value in changes.items():
+        setattr(claim.attempt, name, value)
+    update(claim.attempt, *changes)
 
 
 def nothing_happened(call: OutboundCall) -> None:

@@ -12,6 +12,8 @@ from outbound.models import OutboundCall
 from outbound.redaction import sanitise
 from outbound.settlement import postponed_hooks, settled_hooks
 from outbound.signals import call_settled
+from outbound.statements import reread
+from outbound.transactions import savepoint
 
 logger = structlog.get_logger(__name__)
 
@@ -26,7 +28,7 @@ def run_settled_hooks(call: OutboundCall, *, now: datetime) -> bool:
         return True
     changes: dict[str, object]
     try:
-        with transaction.atomic():
+        with savepoint():
             for hook in hooks:
                 hook(call)
     except Exception as error:
@@ -56,9 +58,9 @@ def run_postponed_hooks(call: OutboundCall) -> None:
     hooks = postponed_hooks(call.adapter, call.operation)
     if not hooks:
         return
-    call.refresh_from_db()
+    reread(call)
     try:
-        with transaction.atomic():
+        with savepoint():
             for hook in hooks:
                 hook(call)
     except Exception as error:

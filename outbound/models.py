@@ -246,6 +246,11 @@ class OutboundCall(models.Model):
         """Whether there is an outcome to tell, be it that the outcome is unknown."""
         return self.status in SETTLED
 
+    def is_ready(self, now: datetime) -> bool:
+        """Whether it is among those that are `ready`."""
+        lives = self.key_expires_at is None or self.key_expires_at > now
+        return self.status in WAITING and self.due_at <= now < self.deadline_at and lives
+
     def can_move_to(self, status: CallStatus) -> bool:
         return status in MOVES[CallStatus(self.status)]
 

@@ -51,7 +51,7 @@ from outbound.paging import Page, Position, page_of
 from outbound.parking import deliver_hint
 from outbound.registry import adapter_class
 from outbound.request_ids import current_request_id
-from outbound.statements import insert, insert_if_new
+from outbound.statements import insert, insert_if_new, reread
 from outbound.states import SETTLED, WAITING, AttemptTrigger, CallStatus
 
 __all__ = [
@@ -261,15 +261,15 @@ def deliver_now(*, call: OutboundCall, wait: float, strict: bool = False) -> Out
     except Exception:  # a bug of the adapter: the row is left to the sweep, as in a worker
         logger.exception("attempt_crashed", call_id=str(call.pk), adapter=call.adapter)
         ends = 0
-    call.refresh_from_db()
+    reread(call)
     if strict and refused is not None and not call.attempts and call.status in WAITING:
         with suppress(IllegalMove):  # a worker took it just now
             cancel_call(call_id=call.pk, reason="it could not be sent at once")
             raise refused
-        call.refresh_from_db()
+        reread(call)
     while call.status == CallStatus.RUNNING and (left := ends - time.monotonic()) > 0:
         time.sleep(min(POLL_SECONDS, left))
-        call.refresh_from_db()
+        reread(call)
     return call
 
 
@@ -314,7 +314,7 @@ def perform_read(
             call.pk, trigger=AttemptTrigger.INLINE, wait=max(ends - time.monotonic(), 0)
         )
         error = delivery.error if delivery else error
-        call.refresh_from_db()
+        reread(call)
         pause = POLL_SECONDS  # a worker may have picked it up between two tries
         if call.status in WAITING:
             pause = max((call.due_at - clock.now()).total_seconds(), 0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -29,6 +29,9 @@ from django.db.models import (
 )
 
 from outbound.transactions import execute_later
+
+M = TypeVar("M", bound=Model)
+Converter = tuple[int, Any, Callable[[Any, Any, BaseDatabaseWrapper], Any]]  # and its place, column
 
 # Fields, and types of values, that need no preparation.
 PLAIN_FIELDS = (BooleanField, CharField, DateTimeField, ForeignKey, IntegerField, UUIDField)
@@ -78,6 +81,21 @@ def update(row: Model, *columns: str) -> None:
         cursor.execute(statement.text, statement.values(row, database))
 
 
+def find(model: type[M], key: UUID | str) -> M | None:
+    """The row with this primary key; None when there is none."""
+    found = _columns_of(model, key)
+    return None if found is None else model.from_db(DEFAULT_DB_ALIAS, _names(model), found)
+
+
+def reread(row: Model) -> None:
+    """Read all columns of a row anew, as `refresh_from_db` does. Raises its DoesNotExist."""
+    found = _columns_of(type(row), row.pk)
+    if found is None:
+        raise type(row).DoesNotExist  # type: ignore[attr-defined]
+    row.__dict__.update(zip(_names(type(row)), found, strict=True))
+    row._state.fields_cache.clear()  # noqa: SLF001 - as `refresh_from_db` does
+
+
 def _mark(row: Model, *, stored: bool) -> None:
     row._state.adding, row._state.db = not stored, DEFAULT_DB_ALIAS  # noqa: SLF001 - as `save` does
 
@@ -113,6 +131,43 @@ def _update(model: type[Model], columns: tuple[str, ...]) -> _Statement:
     changes = ", ".join(f'"{field.column}" = %s' for field in fields)
     text = f'UPDATE "{meta.db_table}" SET {changes} WHERE "{meta.pk.column}" = %s'  # noqa: S608
     return _statement(text, [*fields, meta.pk])
+
+
+def _columns_of(model: type[Model], key: UUID | str) -> list[Any] | None:
+    """What the database holds, as values of the model's fields."""
+    database = connections[DEFAULT_DB_ALIAS]
+    text, converters = _select(model, database.vendor)
+    prepared = model._meta.pk.get_db_prep_value(key, database)  # noqa: SLF001 - likewise
+    with database.cursor() as cursor:
+        cursor.execute(text, [prepared])
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    values = list(found)
+    for place, column, convert in converters:
+        values[place] = convert(values[place], column, database)
+    return values
+
+
+@cache
+def _select(model: type[Model], vendor: str) -> tuple[str, Sequence[Converter]]:
+    meta, database = model._meta, connections[DEFAULT_DB_ALIAS]  # noqa: SLF001 - likewise
+    columns = ", ".join(f'"{field.column}"' for field in meta.concrete_fields)
+    converters = [
+        (place, column, convert)
+        for place, field in enumerate(meta.concrete_fields)
+        for column in [field.get_col(meta.db_table)]
+        for convert in [
+            *database.ops.get_db_converters(column),
+            *column.get_db_converters(database),
+        ]
+    ]
+    return f'SELECT {columns} FROM "{meta.db_table}" WHERE "{meta.pk.column}" = %s', converters  # noqa: S608
+
+
+@cache
+def _names(model: type[Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields]  # noqa: SLF001 - likewise
 
 
 def _statement(text: str, fields: Sequence[Field[Any, Any]]) -> _Statement:

@@ -77,6 +77,18 @@ def whole() -> Iterator[None]:
         ours.commit()
 
 
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """A transaction inside another one, of which nothing is kept when it fails: also inside a
+    `whole`, and so are the ones inside it."""
+    with transaction.atomic():
+        token = _whole.set(None)
+        try:
+            yield
+        finally:
+            _whole.reset(token)
+
+
 def execute_later(text: str, values: Sequence[Any]) -> None:
     """Execute a statement whose answer nobody needs. Inside a `whole` its errors may be raised by
     what follows."""

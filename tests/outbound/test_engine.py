@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -289,6 +290,26 @@ class TestOneAttempt:
 @pytest.mark.django_db
 class TestGate:
     """What cannot be sent from here is parked: no attempt is spent."""
+
+    def test_ready(self, script: Script, time: VirtualTime) -> None:
+        """A row knows of itself what the database would say, at the moment itself too."""
+        now, moment = time(), timedelta(microseconds=1)
+        around = (now - moment, now, now + moment)
+        calls = [
+            OutboundCall(
+                adapter="scripted", operation="create", payload={}, idempotency_key=str(number),
+                status=status, due_at=due_at, deadline_at=deadline_at, key_expires_at=expires_at,
+                hint_at=now, created_at=now, updated_at=now, max_attempts=1,
+                lease_token=uuid.uuid4() if status == S.RUNNING else None,
+            )
+            for number, (status, due_at, deadline_at, expires_at) in enumerate(
+                product(S, around, around, (None, *around))
+            )
+        ]  # fmt: skip
+        OutboundCall.objects.bulk_create(calls)
+        ready = set(OutboundCall.objects.ready(now))
+        assert ready
+        assert {call for call in OutboundCall.objects.all() if call.is_ready(now)} == ready
 
     @pytest.mark.parametrize(
         "adapters,words",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import structlog
+from django.contrib.auth.models import Group
 from django.db import IntegrityError, OperationalError, connection, transaction
 
 from outbound import engine, settlement
@@ -19,6 +21,7 @@ from outbound.settlement import on_revived, on_settled, revived_hooks, settled_h
 from outbound.signals import call_settled
 from outbound.states import CallStatus
 from outbound.sweep import run_owed_hooks
+from outbound.transactions import atomic
 from tests.outbound.conftest import VirtualTime
 from tests.outbound.rows import attempt, attempts, call_in, enqueue, reread
 from tests.outbound.scripted import Script
@@ -313,3 +316,25 @@ def test_registering_twice() -> None:
         assert register("test", "registering")(hook) is hook
         assert registered("test", "registering") == [hook]
         registered("test", "registering").clear()
+
+
+@pytest.mark.django_db
+def test_a_hook_may_try_what_is_refused(script: Script, hooks: Any) -> None:
+    """A service of ours that fails inside a hook undoes what it has done, and the hook goes on."""
+
+    @atomic
+    def service(name: str, error: Exception | None = None) -> None:
+        Group.objects.create(name=name)
+        if error is not None:
+            raise error
+
+    def hook(call: OutboundCall) -> None:
+        service("before")
+        with suppress(KeyError):
+            service("lost", KeyError())
+        service("after")
+
+    hooks("create", settled=hook)
+    call = attempt(enqueue())
+    assert (call.status, call.hook_error) == (S.SUCCEEDED, "")
+    assert set(Group.objects.values_list("name", flat=True)) == {"before", "after"}

@@ -13,7 +13,7 @@ from django.utils import timezone
 from api.models import ApiClient, IdempotentRequest
 from outbound.ids import uuid7
 from outbound.models import CallAttempt, OutboundCall
-from outbound.statements import insert, insert_if_new, update
+from outbound.statements import find, insert, insert_if_new, reread, update
 from outbound.states import AttemptTrigger
 from payments.models import Customer, Payment, Refund
 from tests.api.rows import make_call
@@ -98,3 +98,53 @@ def test_other_constraints_hold() -> None:
         with pytest.raises(IntegrityError), transaction.atomic():
             store(call)
     assert OutboundCall.objects.count() == 1
+
+
+def test_found_as_django_finds_it() -> None:
+    """Column by column, with the types that the fields have; what is encrypted can be read."""
+    for row in rows():
+        row.save(force_insert=True)
+        found = find(type(row), row.pk)
+        assert found is not None
+        assert {f.attname: getattr(found, f.attname) for f in row._meta.concrete_fields} == stored(
+            row
+        )
+        assert (found._state.adding, found._state.db) == (False, "default")
+    call = make_call(payload={"é": ["%s"]}, result={"n": 1.5})
+    found = find(OutboundCall, str(call.pk))
+    assert found == call
+    assert (found.payload, found.result) == ({"é": ["%s"]}, {"n": 1.5})
+
+
+def test_not_found() -> None:
+    """None for who finds, the model's own error for who had it."""
+    assert find(OutboundCall, uuid7()) is None
+    call = make_call()
+    OutboundCall.objects.all().delete()
+    with pytest.raises(OutboundCall.DoesNotExist):
+        reread(call)
+
+
+def test_reread() -> None:
+    """The same object, with what others have written; what was known of related rows is
+    forgotten."""
+    (refund,) = [row for row in rows() if isinstance(row, Refund)]
+    insert(refund)
+    other = Payment(amount=9, currency="usd", created_at=NOW, updated_at=NOW)
+    other.save()
+    known = refund.payment
+    Refund.objects.update(amount=7, payment=other, metadata={"new": "1"})
+    assert known is not None
+    refund.reason = "never stored"
+    reread(refund)
+    assert (refund.amount, refund.metadata, refund.reason) == (7, {"new": "1"}, "")
+    assert refund.payment == other
+
+
+def test_one_statement_to_read() -> None:
+    """Nothing else is asked."""
+    call = make_call()
+    with CaptureQueriesContext(connection) as statements:
+        find(OutboundCall, call.pk)
+        reread(call)
+    assert len(statements) == 2

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from outbound.transactions import atomic, execute_later, whole
+from outbound.transactions import atomic, execute_later, savepoint, whole
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
 
@@ -66,6 +66,27 @@ def test_a_savepoint_inside_a_whole() -> None:
             make("lost", KeyError())
         Group.objects.create(name="after")
     assert set(Group.objects.values_list("name", flat=True)) == {"before", "after"}
+
+
+def test_savepoint_inside_a_whole() -> None:
+    """What fails in it, or in one that is inside it, undoes nothing but itself."""
+
+    def fail() -> None:
+        with savepoint():
+            note("lost")
+            raise KeyError
+
+    with whole():
+        note("before")
+        with pytest.raises(KeyError):
+            fail()
+        with savepoint():
+            note("inside")
+            with pytest.raises(KeyError):
+                make("lost, too", KeyError())
+            assert names() == ["before", "inside"]
+        note("after")
+    assert names() == ["after", "before", "inside"]
 
 
 def test_after_a_whole() -> None:
