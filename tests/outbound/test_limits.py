@@ -435,14 +435,29 @@ def make_calls(count: int, *, now: datetime) -> list[OutboundCall]:
     )
 
 
+def make_attempts(count: int, *, circuit: str, number: int, now: datetime) -> list[CallAttempt]:
+    return CallAttempt.objects.bulk_create(
+        CallAttempt(
+            call=call,
+            number=number,
+            circuit=circuit,
+            trigger=AttemptTrigger.AUTO,
+            idempotency_key=call.idempotency_key,
+            started_at=now,
+            finished_at=now,
+        )
+        for call in make_calls(count, now=now)
+    )
+
+
 class Attempts:
-    """Attempts of an adapter that has one circuit for each account. `calls`: some that nobody has
-    attempted; where they are used up, more are made."""
+    """Attempts of an adapter that has one circuit for each account. `unused`: some of another
+    circuit, which are taken over instead of making new ones."""
 
     def __init__(
-        self, time: Callable[[], datetime] = clock.now, calls: Iterable[OutboundCall] = ()
+        self, time: Callable[[], datetime] = clock.now, unused: Iterable[CallAttempt] = ()
     ) -> None:
-        self._time, self._calls = time, iter(calls)
+        self._time, self._unused = time, iter(unused)
         self._circuits: set[str] = set()
 
     def first(
@@ -453,20 +468,12 @@ class Attempts:
         if circuit not in self._circuits:
             self._circuits.add(circuit)
             Circuit.objects.create(name=circuit, adapter=adapter, counting_from=now, updated_at=now)
-        calls = list(islice(self._calls, count))
-        calls += make_calls(count - len(calls), now=now)
-        CallAttempt.objects.bulk_create(
-            CallAttempt(
-                call=call,
-                number=number,
-                circuit=circuit,
-                trigger=AttemptTrigger.AUTO,
-                idempotency_key=call.idempotency_key,
-                started_at=now,
-                finished_at=now,
-            )
-            for call in calls
+        taken = [attempt.pk for attempt in islice(self._unused, count)]
+        CallAttempt.objects.filter(pk__in=taken).update(
+            circuit=circuit, number=number, started_at=now, finished_at=now
         )
+        if count > len(taken):
+            make_attempts(count - len(taken), circuit=circuit, number=number, now=now)
 
 
 @pytest.fixture(autouse=True)
@@ -480,9 +487,9 @@ def attempts(time: VirtualTime) -> Attempts:
 
 
 @pytest.fixture
-def calls(time: VirtualTime) -> list[OutboundCall]:
-    """As many as an example of `TestRetries.test_never_more` attempts at the most."""
-    return make_calls(300, now=time.now)
+def unused(time: VirtualTime) -> list[CallAttempt]:
+    """As many as an example of `TestRetries.test_never_more` uses at the most."""
+    return make_attempts(300, circuit="unused", number=1, now=time.now)
 
 
 def retries(most: int = 200, **changes: Any) -> int:
@@ -593,14 +600,14 @@ class TestRetries:
         steps: list[tuple[int, int, int]],
         ratio: float,
         floor: int,
-        calls: list[OutboundCall],
+        unused: list[CallAttempt],
         time: VirtualTime,
     ) -> None:
         """Whatever has happened: in the window that ends with a retry there are no more retries
         than the floor, or than the share of the first attempts in it. Nor is one held back while
         there are fewer, but for first attempts of the last second and of the window's first."""
         limits._counted.clear()
-        attempts = Attempts(time, calls)
+        attempts = Attempts(time, unused)
         bounds = Limits(retry_ratio=ratio, retry_floor=floor, retry_window=60)
         firsts: list[datetime] = []
         done: list[datetime] = []
