@@ -98,13 +98,13 @@ class TestStock:
     def test_nothing_is_held_during_the_call(self) -> None:
         """Two calls are inside at the same time."""
 
-        def both_inside(breaker: pybreaker.CircuitBreaker) -> bool:
+        def both_inside(breaker: pybreaker.CircuitBreaker, *, seconds: float) -> bool:
             barrier = threading.Barrier(2)
             met: list[bool] = []
 
             def wait() -> None:
                 try:
-                    barrier.wait(timeout=1)
+                    barrier.wait(timeout=seconds)
                     met.append(True)
                 except threading.BrokenBarrierError:
                     met.append(False)
@@ -120,8 +120,8 @@ class TestStock:
                 thread.join()
             return all(met)
 
-        assert not both_inside(pybreaker.CircuitBreaker())
-        assert both_inside(shared())
+        assert not both_inside(pybreaker.CircuitBreaker(), seconds=0.2)
+        assert both_inside(shared(), seconds=20)
 
     def test_refusals_do_not_hide_an_outage(self, clock: VirtualTime) -> None:
         stock = pybreaker.CircuitBreaker(fail_max=3, exclude=[Refusal])

@@ -76,6 +76,9 @@ class AdapterContract(ABC):
     """The one operation by which slow peers are tried, where all send in the same way: what is
     tried there is the client. Default: by all of them."""
 
+    short_read: ClassVar[Timeouts] = SHORT_READ
+    """How long a silent peer is listened to; it may be shorter where nothing else has to answer."""
+
     @abstractmethod
     def options(self, url: str) -> dict[str, Any]:
         """The adapter's options, with the provider at `url`."""
@@ -199,7 +202,7 @@ class AdapterContract(ABC):
 
     def test_silence(self, operation: str) -> None:
         """No answer within the read timeout: the outcome is unknown."""
-        error = self.failure(operation, wire.is_silent, timeouts=SHORT_READ)
+        error = self.failure(operation, wire.is_silent, timeouts=self.short_read)
         self.assert_may_have_worked(operation, error)
 
     def test_drip(self, operation: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from outbound.client import Timeouts
 from outbound.errors import PermanentError
 from payments.adapters.stripe import StripeAdapter
 from tests.contracts.adapter import AdapterContract, Sample
@@ -21,6 +22,7 @@ class TestStripe(AdapterContract):
 
     adapter_class = StripeAdapter
     secrets = (KEY,)
+    short_read = Timeouts(connect=10, read=0.05, total=20)
     samples = {  # noqa: RUF012 - declared ClassVar in the contract
         "create_payment_intent": Sample(
             {"amount": 2000, "currency": "usd", "description": "three lamps", "confirm": True},
