@@ -20,6 +20,7 @@ from outbound import clock, hints, metrics, permits, registry
 from outbound.errors import CallRefused, DeliveryError
 from outbound.hints import Hint
 from outbound.models import CallQuerySet, Circuit, OutboundCall
+from outbound.plain import rows
 from outbound.policy import HINT_LIMIT
 from outbound.redaction import sanitise
 from outbound.states import CallStatus, CircuitMode, CircuitState
@@ -31,6 +32,12 @@ SEVERAL = ("outbound.deliver_calls", "call_ids")
 BATCH = 500
 RAMP_STEPS = 30  # each doubles the number of calls let go: after that many, all are
 JITTER = 0.2
+
+# Said as the index `call_parked` is, or SQLite would not read it: every call that gives back a
+# place asks this.
+ANYBODY = """SELECT 1 FROM outbound_outboundcall
+    WHERE parked_by = %s AND NOT parked_by = '' AND status IN ('pending', 'retrying') LIMIT 1
+"""
 
 Announce = Callable[[Hint], None]
 
@@ -94,6 +101,8 @@ def park(
 
 def wake(waits_for: str, *, limit: int, announce: Announce = hints.announce) -> int:
     """Let the most important and oldest calls that wait for a limit try again. Returns how many."""
+    if not rows(ANYBODY, [waits_for]):
+        return 0
     waiting = OutboundCall.objects.waiting().filter(parked_by=waits_for)
     return _let_go(waiting, limit=limit, mark=waits_for, announce=announce)
 

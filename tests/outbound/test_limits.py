@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outbound import clock, limits
+from outbound import clock, limits, parking
 from outbound.ids import uuid7
 from outbound.limits import (
     Limits,
@@ -657,3 +658,16 @@ def test_race_for_retries() -> None:
 
     assert sum(numbers(at_once(16, ask))) == 25
     assert held(retries_name("acme")) == 25
+
+
+@pytest.mark.django_db
+def test_a_place_is_given_back_past_a_backlog() -> None:
+    """Whether somebody waits for it is read from an index of those who wait for a limit; on SQLite,
+    which reads it only where a statement speaks of it literally."""
+    with CaptureQueriesContext(connection) as asked:
+        assert parking.wake(bulkhead_name("acme"), limit=1) == 0
+    [query] = asked
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+        [step] = cursor.fetchall()
+    assert "USING INDEX call_parked (parked_by=?)" in step[-1]
