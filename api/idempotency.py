@@ -2,8 +2,9 @@
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 
 The key's row is inserted first, in the transaction that stores the call: who comes at the same
-time waits for that commit, and finds the call. A row without an answer belongs to an HTTP request
-that still waits for the provider, or whose process died: `answer_due_at` tells the two apart.
+time waits for that commit, and finds the call; nothing of what was made meanwhile is kept. A row
+without an answer belongs to an HTTP request that still waits for the provider, or whose process
+died: `answer_due_at` tells the two apart.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from outbound import clock
 from outbound.fields import canonical_json
 from outbound.ids import uuid7
 from outbound.services import OutboundCall
-from outbound.statements import insert_if_new, update
+from outbound.statements import insert_or_raise, update
 from outbound.transactions import whole
 
 logger = structlog.get_logger(__name__)
@@ -47,18 +48,49 @@ class Asked:
     again: bool
 
 
+class _Taken(Exception):
+    """There is a row of this key."""
+
+
 def ask_once(request: HttpRequest, make: Callable[[], OutboundCall], *, wait: int) -> Asked:
     """Make the call, unless it has been made under this key. wait: the seconds for which its
     answer will be waited for. Raises Problem, and whatever `make` raises: then nothing is kept."""
-    with whole(), clock.one_reading():
-        wanted = _row_for(request, wait=wait)
-        row = _insert_or_find(wanted)
-        if row is wanted:
-            call = make()
-            if call.pk != row.call_id:
-                row.call_id = call.pk
-                update(row, "call_id")
-            return Asked(row, call, again=False)
+    while True:
+        with clock.one_reading():
+            wanted = _row_for(request, wait=wait)
+            try:
+                return Asked(wanted, _asked_first(wanted, make), again=False)
+            except Exception as error:  # whatever it is, a key that was used before goes first
+                row = _used_before(wanted)
+                if row is not None:
+                    return _asked_again(row, wanted)
+                if not isinstance(error, _Taken):
+                    raise
+
+
+def _asked_first(wanted: IdempotentRequest, make: Callable[[], OutboundCall]) -> OutboundCall:
+    """Insert the key's row first, make the call after, in one transaction. Raises _Taken when the
+    unique constraint speaks against it: then nothing is kept of what was made."""
+    with whole():
+        insert_or_raise(wanted, _Taken())
+        call = make()
+        if call.pk != wanted.call_id:
+            wanted.call_id = call.pk
+            update(wanted, "call_id")
+    return call
+
+
+def _used_before(wanted: IdempotentRequest) -> IdempotentRequest | None:
+    """The row of this key. One whose time is over makes way."""
+    same = IdempotentRequest.objects.filter(client=wanted.client, key=wanted.key)
+    row = same.select_related("call").first()
+    if row is not None and row.expires_at <= wanted.created_at:
+        same.expired(wanted.created_at).delete()
+        return None
+    return row
+
+
+def _asked_again(row: IdempotentRequest, wanted: IdempotentRequest) -> Asked:
     if row.fingerprint != wanted.fingerprint:
         detail = "this Idempotency-Key was used for another request"
         raise Problem(422, detail, code="idempotency_key_reused")
@@ -117,14 +149,3 @@ def fingerprint(request: HttpRequest) -> str:
     document: Any = parse(request.body) if request.body else None
     said = canonical_json([request.method, request.path, document])
     return hashlib.sha256(said).hexdigest()
-
-
-def _insert_or_find(wanted: IdempotentRequest) -> IdempotentRequest:
-    """Insert, and let the unique constraint decide. A row whose time is over makes way."""
-    while not insert_if_new(wanted):
-        same = IdempotentRequest.objects.filter(client=wanted.client, key=wanted.key)
-        row = same.select_related("call").first()
-        if row is not None and row.expires_at > wanted.created_at:
-            return row
-        same.expired(wanted.created_at).delete()
-    return wanted

@@ -61,6 +61,20 @@ def insert_if_new(row: Model) -> bool:
     return stored
 
 
+def insert_or_raise(row: Model, error: Exception) -> None:
+    """Insert a row; raises `error` when a unique constraint speaks against it. In a `whole` that is
+    raised by what follows, or at its end."""
+
+    def check(count: int) -> None:
+        if not count:
+            _mark(row, stored=False)
+            raise error
+
+    text, given = _insert_of(row)
+    _mark(row, stored=True)
+    execute_later(f"{text} ON CONFLICT DO NOTHING", given, check)
+
+
 def _insert_of(row: Model) -> tuple[str, list[Any]]:
     """The statement, and what it is given. Most columns of a new row are empty, and the statement
     says so itself: psycopg keeps no statement in mind that takes more than 50 parameters."""

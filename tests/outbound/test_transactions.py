@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -9,6 +10,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from psycopg import IsolationLevel
 
 from outbound.transactions import atomic, execute_later, savepoint, whole
 
@@ -147,9 +149,8 @@ def test_later_with_the_commit() -> None:
         note("%s; second")
         transaction.on_commit(look)
     assert seen == [["%s; second", "asked for", "first"]]
-    sent = [statement["sql"] for statement in statements if "SELECT" not in statement["sql"]]
-    inserts = [sql for sql in sent if "INSERT" in sql]
-    assert len(inserts) == (2 if connection.vendor == "postgresql" else 3)
+    sent = [statement["sql"] for statement in statements if "INSERT" in statement["sql"]]
+    assert len(sent) == (2 if connection.vendor == "postgresql" else 3)
 
 
 def test_later_inside_another() -> None:
@@ -248,3 +249,145 @@ def test_values_bound_by_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
         note("second")
     assert sum("INSERT" in statement["sql"] for statement in statements) == 2
     assert names() == ["first", "second"]
+
+
+def elsewhere() -> list[str]:
+    """What another connection reads."""
+
+    def read() -> list[str]:
+        try:
+            return names()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as another:
+        return another.submit(read).result()
+
+
+def test_nobody_sees_it_before_the_commit() -> None:
+    """Neither what was executed, nor what waits."""
+    with whole():
+        Group.objects.create(name="executed")
+        assert elsewhere() == []
+        note("waits")
+        with transaction.atomic():
+            note("inside")
+        assert elsewhere() == []
+    assert elsewhere() == ["executed", "inside", "waits"]
+
+
+def fail_after(act: Callable[[], object]) -> None:
+    with whole():
+        act()
+        raise KeyError
+
+
+@pytest.mark.parametrize("again", range(3))
+def test_nothing_of_it_is_left(again: int) -> None:
+    """After an error everything is undone, and the connection is as before: what comes next commits
+    by itself, or is a transaction."""
+    for act in (
+        lambda: Group.objects.create(name="lost"),
+        lambda: note("lost"),
+        names,
+        lambda: None,
+    ):
+        with pytest.raises(KeyError):
+            fail_after(act)
+        Group.objects.create(name="at once")
+        assert elsewhere() == ["at once"]
+        with transaction.atomic():
+            Group.objects.all().delete()
+            assert elsewhere() == ["at once"]
+        assert elsewhere() == []
+
+
+def test_without_statements() -> None:
+    """There is nothing to commit, and nothing is sent."""
+    with CaptureQueriesContext(connection) as statements, whole():
+        pass
+    assert [
+        s["sql"] for s in statements if s["sql"] not in ("BEGIN", "COMMIT", "BEGIN IMMEDIATE")
+    ] == []
+
+
+def test_every_sort_of_statement_comes_after() -> None:
+    """With values, without, many at once, read in pieces, with a name in place of a number."""
+    sql = "SELECT name FROM auth_group WHERE name LIKE "
+    with whole():
+        note("a")
+        with connection.cursor() as cursor:
+            cursor.execute(f"{sql} %s", ["a%"])
+            assert cursor.fetchall() == [("a",)]
+            note("b")
+            cursor.execute(f"{sql} 'b%'")
+            assert cursor.fetchall() == [("b",)]
+            note("c")
+            cursor.execute("SELECT name FROM auth_group WHERE name = 'c'")
+            assert cursor.fetchall() == [("c",)]
+            note("d")
+            cursor.executemany("UPDATE auth_group SET name = %s WHERE name = %s", [("D", "d")])
+            note("e")
+            cursor.execute(f"{sql} %(like)s", {"like": "e%"})
+            assert cursor.fetchall() == [("e",)]
+        note("f")
+        assert [group.name for group in Group.objects.filter(name="f").iterator()] == ["f"]
+        note("g")
+        assert Group.objects.filter(name="g").update(name="G") == 1
+        note("h")
+        assert Group.objects.filter(name="h").delete()[0] == 1
+    assert names() == ["D", "G", "a", "b", "c", "e", "f"]
+
+
+def test_checks() -> None:
+    """Each is told how many rows its own statement was about: by what follows, or at the end,
+    before anything is kept."""
+    told: list[tuple[str, int]] = []
+
+    def rename(name: str, to: str) -> None:
+        sql = "UPDATE auth_group SET name = %s WHERE name = %s"
+        execute_later(sql, [to, name], lambda count: told.append((name, count)))
+
+    def refuse(count: int) -> None:
+        assert elsewhere() == ["a", "new"]
+        raise LookupError(count)
+
+    rename("nobody", "b")
+    assert told == [("nobody", 0)]
+    with whole():
+        note("a")
+        rename("a", "b")
+        note("new")
+        rename("nobody", "c")
+        assert Group.objects.filter(name="b").update(name="a") == 1
+        assert told[1:] == [("a", 1), ("nobody", 0)]
+        rename("a", "a")
+    assert told[3:] == [("a", 1)]
+
+    def fail(*, by_what_follows: bool) -> None:
+        with whole():
+            note("lost")
+            execute_later("DELETE FROM auth_group", [], refuse)
+            note("lost, too")
+            if by_what_follows:
+                names()
+                pytest.fail("it was refused")
+
+    for by_what_follows in (True, False):
+        with pytest.raises(LookupError, match="3"):
+            fail(by_what_follows=by_what_follows)
+        assert elsewhere() == ["a", "new"]
+
+
+@pytest.mark.postgresql
+def test_another_isolation_level() -> None:
+    """It is asked for as ever."""
+    connection.ensure_connection()
+    raw = connection.connection
+    raw.isolation_level = IsolationLevel.SERIALIZABLE
+    try:
+        with whole(), connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_isolation")
+            assert cursor.fetchone() == ("serializable",)
+    finally:
+        raw.isolation_level = None
