@@ -3,6 +3,7 @@ invariant: 2 nothing is lost, 3 one attempt at a time, 4 one effect, 7 a 2xx mea
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import System
+from tests.services.broker import Broker
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbitMQ
 
 pytestmark = pytest.mark.faults
 services = pytest.mark.services
 
+QUEUE = "payments-v1"
 CREATE_PAYMENT = "payments.services.create_payment"
 ANSWER_LIMIT = 1.0  # seconds: what a webhook's sender may have to wait while the broker is frozen
 FAULTS: list[dict[str, Any]] = [
@@ -213,6 +216,12 @@ def test_broker_killed_and_wiped(system: System, private_rabbitmq: PrivateRabbit
     all_paid(system, 15)
 
 
+def announced(broker: Broker) -> int:
+    """Of how many calls the messages speak."""
+    told = [json.loads(body)[1] for body in broker.bodies(QUEUE)]
+    return sum(len(kwargs.get("call_ids", [None])) for kwargs in told)
+
+
 @services
 def test_purged_queue(system: System) -> None:
     """2: the messages are gone, the rows are not."""
@@ -221,10 +230,10 @@ def test_purged_queue(system: System) -> None:
     system.start_web()
     assert system.manage("setup_broker").returncode == 0
     pay(system, range(10))
-    system.wait_until(
-        lambda: (broker.queue_length("payments-v1") or 0) == 10, what="ten hints are queued"
-    )
-    assert broker.purge("payments-v1") == 10
+    system.wait_until(lambda: announced(broker) == 10, what="ten calls are announced")
+    messages = len(broker.bodies(QUEUE))
+    system.wait_until(lambda: broker.queue_length(QUEUE) == messages, what="they are given back")
+    assert broker.purge(QUEUE) == messages
     system.start_worker()
     system.start_beat()
     come_to_rest(system)
