@@ -63,7 +63,8 @@ class Whole:
         possible."""
         many, context = more
         cursor = context["cursor"].cursor
-        if not _can_be_joined(sql, params, many=many) or hasattr(cursor, "scrollable"):
+        by_the_server = hasattr(cursor, "scrollable")  # a cursor with a name, read in pieces
+        if by_the_server or not _can_be_joined(sql, params, many=many):
             self.send()
         waiting = self._take()
         if not waiting:
