@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connection
 
 # FOR UPDATE and BEGIN IMMEDIATE as well: a lock is for others what a write is
-WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE|MERGE|IMMEDIATE)\b")
+WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE|MERGE|IMMEDIATE|EXECUTE)\b")
 
 Act = Callable[[], object]
 Rounds = list[list[float]]  # seconds of each call, by round

@@ -28,6 +28,7 @@ from django.db.models import (
     UUIDField,
 )
 
+from outbound.prepared import prepared
 from outbound.transactions import execute_later
 
 M = TypeVar("M", bound=Model)
@@ -47,7 +48,8 @@ PLAIN_VALUES = {
 def insert(row: Model) -> None:
     """Insert a row that has its primary key. Sends no signals. Raises IntegrityError, in a `whole`
     perhaps at its end."""
-    execute_later(*_insert_of(row))
+    text, given = _insert_of(row)
+    execute_later(prepared(text), given)
     _mark(row, stored=True)
 
 
@@ -55,7 +57,7 @@ def insert_if_new(row: Model) -> bool:
     """The same, unless a unique constraint speaks against it. Returns whether it was inserted."""
     text, given = _insert_of(row)
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        cursor.execute(f"{text} ON CONFLICT DO NOTHING", given)
+        cursor.execute(prepared(f"{text} ON CONFLICT DO NOTHING"), given)
         stored: bool = cursor.rowcount == 1
     _mark(row, stored=stored)
     return stored
@@ -72,7 +74,7 @@ def insert_or_raise(row: Model, error: Exception) -> None:
 
     text, given = _insert_of(row)
     _mark(row, stored=True)
-    execute_later(f"{text} ON CONFLICT DO NOTHING", given, check)
+    execute_later(prepared(f"{text} ON CONFLICT DO NOTHING"), given, check)
 
 
 def _insert_of(row: Model) -> tuple[str, list[Any]]:
@@ -92,7 +94,7 @@ def update(row: Model, *columns: str) -> None:
     """Write columns of a row, which are named by their attributes."""
     statement, database = _update(type(row), columns), connections[DEFAULT_DB_ALIAS]
     with database.cursor() as cursor:
-        cursor.execute(statement.text, statement.values(row, database))
+        cursor.execute(prepared(statement.text), statement.values(row, database))
 
 
 def find(model: type[M], key: UUID | str) -> M | None:

@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce, Greatest
 
 from outbound.fields import EncryptedJSONField
 from outbound.ids import uuid7
+from outbound.prepared import prepared
 from payments.states import HOLDING, CustomerStatus, PaymentStatus, RefundStatus, below
 
 
@@ -237,7 +238,7 @@ def reserve_at_once(provider_id: str, amount: int) -> uuid.UUID | None:
     locked; None where there is no such payment, or not so much left. One short statement instead
     of a query, built and read by the ORM, and an update."""
     with connection.cursor() as cursor:
-        cursor.execute(RESERVE_AT_ONCE, [amount, provider_id, amount, amount])
+        cursor.execute(prepared(RESERVE_AT_ONCE), [amount, provider_id, amount, amount])
         found = cursor.fetchone()
     if found is None:
         return None

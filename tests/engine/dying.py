@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connection
 
-WRITES = frozenset({"INSERT", "UPDATE", "DELETE"})
+WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "EXECUTE"})
 
 
 class ProcessDied(BaseException):

@@ -303,7 +303,8 @@ def test_one_statement(browser: Client) -> None:
         post(browser, stripe_body())
     executed = [each["sql"] for each in statements.captured_queries]
     others = [sql for sql in executed if sql != "SELECT clock_timestamp()"]
-    assert [sql.split()[0] for sql in others] == ["INSERT"]
+    assert len(others) == 1
+    assert "webhooks_webhookevent" in others[0]
 
 
 def test_past_what_is_for_people(browser: Client) -> None:
