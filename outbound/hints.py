@@ -31,7 +31,7 @@ logger = structlog.get_logger(__name__)
 CAPACITY = 10_000
 JOINED = 32  # ids in one message at the most
 GATHERED = 8 * JOINED  # hints looked at together at the most
-PACE = 0.05  # seconds between two messages that join ids: a message costs more than a row
+PACE = 0.1  # seconds between two messages that join ids: a message costs more than a row
 
 
 @dataclass(frozen=True, slots=True)
