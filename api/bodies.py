@@ -38,8 +38,15 @@ def _is_json(request: HttpRequest) -> bool:
     return request.content_type == "application/json" and charset.lower() in ("utf-8", "utf8")
 
 
+def document_of(request: HttpRequest) -> Any:
+    """The document in a body that was loaded, which is read once. Raises Problem."""
+    if not hasattr(request, "document"):
+        request.document = parse(request.body)  # type: ignore[attr-defined]
+    return request.document  # type: ignore[attr-defined]
+
+
 def parse(body: bytes) -> Any:
-    """The document. Raises Problem."""
+    """Raises Problem."""
     try:
         return json.loads(
             body.decode(), parse_constant=_no_constant, object_pairs_hook=_without_repetition

@@ -13,7 +13,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 from ninja.parser import Parser
 
-from api.bodies import parse
+from api.bodies import document_of
 from api.endpoints import calls, events, notifications, payments
 from api.errors import Problem
 from api.problems import database_away, plain, respond, retry_after
@@ -38,7 +38,7 @@ class StrictParser(Parser):
     """See api/bodies.py."""
 
     def parse_body(self, request: HttpRequest) -> Any:
-        return parse(request.body)
+        return document_of(request)
 
 
 class Front(NinjaAPI):

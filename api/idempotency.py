@@ -20,7 +20,7 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest
 
-from api.bodies import parse
+from api.bodies import document_of
 from api.errors import Problem
 from api.gate import client_of, idempotency_key
 from api.models import IdempotentRequest
@@ -146,6 +146,6 @@ def reserved_id(request: HttpRequest) -> uuid.UUID:
 
 def fingerprint(request: HttpRequest) -> str:
     """Method, path and canonical JSON: how a body is spelled does not matter."""
-    document: Any = parse(request.body) if request.body else None
+    document: Any = document_of(request) if request.body else None
     said = canonical_json([request.method, request.path, document])
     return hashlib.sha256(said).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -290,3 +291,16 @@ def test_a_keys_row_is_written_once(shop: Caller) -> None:
     assert str(IdempotentRequest.objects.get().call_id) == made["id"]
     writes = [s["sql"] for s in statements if "api_idempotentrequest" in s["sql"]]
     assert len(writes) == 1
+
+
+def test_a_body_is_read_once(shop: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its fields, and for the key's fingerprint."""
+    read: list[bytes] = []
+
+    def parse_and_note(body: bytes) -> Any:
+        read.append(body)
+        return json.loads(body)
+
+    monkeypatch.setattr("api.bodies.parse", parse_and_note)
+    document(shop.write("/payment-intents", PAYMENT), 202)
+    assert len(read) == 1
