@@ -120,6 +120,6 @@ def test_a_pooler_is_named_in_the_url(tmp_path: Path) -> None:
     """As docs/operations.md says it."""
     url = "postgres://user@127.0.0.1/name"
     plain = load(tmp_path, DATABASE_URL=url).DATABASES["default"]
-    pooled = load(tmp_path, DATABASE_URL=f"{url}?DISABLE_SERVER_SIDE_CURSORS=true")
+    pooled = load(tmp_path, DATABASE_URL=f"{url}?DISABLE_SERVER_SIDE_CURSORS=True")
     assert not plain.get("DISABLE_SERVER_SIDE_CURSORS")
     assert pooled.DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] is True
