@@ -46,7 +46,7 @@ def document_of(request: HttpRequest) -> Any:
 
 
 def parse(body: bytes) -> Any:
-    """Raises Problem."""
+    """The document. Raises Problem."""
     try:
         return json.loads(
             body.decode(), parse_constant=_no_constant, object_pairs_hook=_without_repetition

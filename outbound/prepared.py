@@ -16,6 +16,8 @@ from functools import cache
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbound.transactions import takes_several
+
 WHAT_AND_WHERE = re.compile(r'\s*(INSERT|UPDATE)(?: INTO)? "?(\w{1,40})')
 MOST = 100  # of one connection, each of which takes the server some memory
 
@@ -44,11 +46,8 @@ def prepared(text: str) -> str:
 
 
 def _prepares(database: BaseDatabaseWrapper) -> bool:
-    settings = database.settings_dict
-    return database.vendor == "postgresql" and not (
-        settings["OPTIONS"].get("server_side_binding")
-        or settings.get("DISABLE_SERVER_SIDE_CURSORS")
-    )
+    pooled = database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    return takes_several(database) and not pooled
 
 
 def _prepare(database: BaseDatabaseWrapper, text: str) -> str:

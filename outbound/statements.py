@@ -39,6 +39,7 @@ PLAIN_FIELDS = (BooleanField, CharField, DateTimeField, ForeignKey, IntegerField
 EMPTY: dict[type, dict[Any, str]] = {  # what empty columns hold, in SQL
     type(None): {None: "NULL"}, str: {"": "''"}, int: {0: "0"}, bool: {False: "false"},
 }  # fmt: skip
+IF_NEW = " ON CONFLICT DO NOTHING"
 PLAIN_VALUES = {
     "sqlite": frozenset({str, int, bool}),
     "postgresql": frozenset({str, int, bool, datetime, UUID}),
@@ -48,16 +49,14 @@ PLAIN_VALUES = {
 def insert(row: Model) -> None:
     """Insert a row that has its primary key. Sends no signals. Raises IntegrityError, in a `whole`
     perhaps at its end."""
-    text, given = _insert_of(row)
-    execute_later(prepared(text), given)
+    execute_later(*_insert_of(row))
     _mark(row, stored=True)
 
 
 def insert_if_new(row: Model) -> bool:
     """The same, unless a unique constraint speaks against it. Returns whether it was inserted."""
-    text, given = _insert_of(row)
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        cursor.execute(prepared(f"{text} ON CONFLICT DO NOTHING"), given)
+        cursor.execute(*_insert_of(row, IF_NEW))
         stored: bool = cursor.rowcount == 1
     _mark(row, stored=stored)
     return stored
@@ -72,14 +71,15 @@ def insert_or_raise(row: Model, error: Exception) -> None:
             _mark(row, stored=False)
             raise error
 
-    text, given = _insert_of(row)
+    text, given = _insert_of(row, IF_NEW)
     _mark(row, stored=True)
-    execute_later(prepared(f"{text} ON CONFLICT DO NOTHING"), given, check)
+    execute_later(text, given, check)
 
 
-def _insert_of(row: Model) -> tuple[str, list[Any]]:
-    """The statement, and what it is given. Most columns of a new row are empty, and the statement
-    says so itself: psycopg keeps no statement in mind that takes more than 50 parameters."""
+def _insert_of(row: Model, ending: str = "") -> tuple[str, list[Any]]:
+    """The statement, as it is executed, and what it is given. Most columns of a new row are empty,
+    and the statement says so itself: psycopg keeps none in mind that takes more than 50
+    parameters."""
     statement = _insert(type(row))
     places, given = [], []
     for value in statement.values(row, connections[DEFAULT_DB_ALIAS]):
@@ -87,7 +87,7 @@ def _insert_of(row: Model) -> tuple[str, list[Any]]:
         places.append(word or "%s")
         if word is None:
             given.append(value)
-    return f"{statement.text} VALUES ({', '.join(places)})", given
+    return prepared(f"{statement.text} VALUES ({', '.join(places)}){ending}"), given
 
 
 def update(row: Model, *columns: str) -> None:

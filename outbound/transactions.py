@@ -46,7 +46,7 @@ class Whole:
         """Around all that happens inside; ends with the commit."""
         with ExitStack() as stack:
             stack.enter_context(transaction.atomic())
-            if _takes_several(self._database):
+            if takes_several(self._database):
                 stack.enter_context(self._database.execute_wrapper(self.first))
                 self._begin()
             yield
@@ -55,7 +55,7 @@ class Whole:
     def later(self, statement: Statement) -> None:
         """Execute a statement with the next one, or with the commit."""
         self._waiting.append(statement)
-        if not _takes_several(self._database):
+        if not takes_several(self._database):
             self.send()
 
     def first(self, execute: Callable[..., Any], sql: Any, params: Any, *more: Any) -> Any:
@@ -166,8 +166,9 @@ def execute_later(text: str, values: Sequence[Any], check: Check | None = None) 
         _check([statement], cursor.cursor)
 
 
-def _takes_several(database: BaseDatabaseWrapper) -> bool:
-    """Whether several statements with values can go in one message."""
+def takes_several(database: BaseDatabaseWrapper) -> bool:
+    """Whether several statements with values can go in one message: those values are written into
+    the text here, and not bound by the server."""
     options = database.settings_dict["OPTIONS"]
     return database.vendor == "postgresql" and not options.get("server_side_binding")
 
