@@ -22,10 +22,13 @@ NOW = timezone.now()
 @pytest.fixture(autouse=True)
 def new_connection() -> Iterator[None]:
     """One that knows no statements, for the pool would hand out another test's."""
-    pooled: Any = connection
-    pooled.close()
-    pooled.close_pool()
+    lose_connections()
     yield
+    lose_connections()
+
+
+def lose_connections() -> None:
+    pooled: Any = connection
     pooled.close()
     pooled.close_pool()
 
@@ -91,9 +94,11 @@ def test_in_a_whole() -> None:
 
 
 def test_a_lost_connection() -> None:
+    """The next one is told anew."""
     insert(customer())
-    connection.close()
+    lose_connections()
     insert(customer())
+    assert kept_by_the_server() == 1
     assert Customer.objects.count() == 2
 
 
