@@ -10,6 +10,7 @@ import pytest
 from tests.services.broker import Broker
 from tests.services.discovery import Services, services_key
 from tests.services.missing import ServiceMissing
+from tests.services.pgbouncer import PrivatePgBouncer
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbitMQ
 from tests.services.shared_postgres import PostgresServer
@@ -45,6 +46,15 @@ def private_postgres(services: Services) -> Iterator[PrivatePostgres]:
     server.heal()
     yield server
     server.heal()
+
+
+@pytest.fixture
+def pgbouncer(services: Services, private_postgres: PrivatePostgres) -> Iterator[PrivatePgBouncer]:
+    """A pooler of the test's own in front of `private_postgres`, which hands connections on between
+    transactions."""
+    pooler = available(services, lambda: PrivatePgBouncer(private_postgres))
+    yield pooler
+    pooler.close()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ class PrivatePostgres(PostgresServer):
 
     def __init__(self, *, fsync: bool = True) -> None:
         self._programs = find_programs()
-        self._user = _unprivileged_user()
+        self._user = unprivileged_user()
         self._port = free_port()
         self._fsync = fsync
         self._process: Process | None = None
@@ -59,7 +59,7 @@ class PrivatePostgres(PostgresServer):
         self._process = Process(
             name="PostgreSQL",
             command=[str(self._programs / "postgres"), "-D", str(self._data), *self._settings()],
-            environment=_environment(),
+            environment=plain_environment(),
             log=self.log,
             cwd=self._folder,
             folder=self._folder,
@@ -110,7 +110,7 @@ class PrivatePostgres(PostgresServer):
         command = [str(self._programs / "initdb"), "-D", str(self._data), "-U", "holdfast"]
         done = subprocess.run(
             [*command, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
-            env=_environment(),
+            env=plain_environment(),
             cwd=self._folder,
             user=self._user.pw_uid if self._user else None,
             group=self._user.pw_gid if self._user else None,
@@ -160,7 +160,7 @@ def find_programs() -> Path:
     )
 
 
-def _unprivileged_user() -> pwd.struct_passwd | None:
+def unprivileged_user() -> pwd.struct_passwd | None:
     """PostgreSQL refuses to run as root; None where we are not."""
     if os.geteuid():
         return None
@@ -170,5 +170,6 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
     raise ServiceMissing("PostgreSQL refuses to run as root, and there is no user postgres, nobody")
 
 
-def _environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
+    """What a server's program needs to run, and nothing of ours."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
