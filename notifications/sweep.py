@@ -130,11 +130,11 @@ def _blocked(*, limit: int) -> list[tuple[UUID, str]]:
     if not circuits:
         return []
     waiting = Dispatch.objects.filter(call__status__in=WAITING, call__circuit__in=circuits)
-    rows = waiting.select_related("message").defer("message__content").order_by("-pk")
+    rows = waiting.order_by("-pk").values_list("call_id", "provider", "place", "message__route")
     found = [
-        (row.call_id, row.provider)
-        for row in rows[: limit * LOOKED_AT].iterator(chunk_size=BATCH)
-        if row.call_id is not None and set(row.message.route[row.place + 1 :]) - set(circuits)
+        (call_id, provider)
+        for call_id, provider, place, route in rows[: limit * LOOKED_AT]
+        if set(route[place + 1 :]) - set(circuits)
     ]
     return found[:limit]
 
