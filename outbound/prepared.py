@@ -12,6 +12,7 @@ import itertools
 import re
 import weakref
 from functools import cache
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,8 +22,10 @@ from outbound.transactions import takes_several
 WHAT_AND_WHERE = re.compile(r'\s*(INSERT|UPDATE)(?: INTO)? "?(\w{1,40})')
 MOST = 100  # of one connection, each of which takes the server some memory
 
-_made: weakref.WeakKeyDictionary[object, dict[str, str]] = weakref.WeakKeyDictionary()
-"""For each connection of psycopg's, what it is told instead of a statement."""
+Made = dict[str, str]
+
+_made: weakref.WeakKeyDictionary[object, Made | None] = weakref.WeakKeyDictionary()
+"""What each connection of psycopg's is told instead of a statement; None behind a pooler."""
 
 
 def prepared(text: str) -> str:
@@ -30,33 +33,48 @@ def prepared(text: str) -> str:
     `%s` for values and no other `%`.
 
     That is the statement itself where nothing is prepared: on SQLite, where the server binds the
-    values, and behind a pooler that hands connections on between transactions, of which Django is
-    told by DISABLE_SERVER_SIDE_CURSORS.
+    values, and behind a pooler, whether Django was told of it (DISABLE_SERVER_SIDE_CURSORS) or not.
     """
     database = connections[DEFAULT_DB_ALIAS]
-    if not _prepares(database):
+    if not takes_several(database):
         return text
-    database.ensure_connection()
-    made = _made.setdefault(database.connection, {})
+    made = _made_on(database)
+    if made is None:
+        return text
     if text not in made:
         if len(made) >= MOST:
             return text
-        made[text] = _prepare(database, text)
+        preparation, execution = _spelled(text)
+        _execute(database, preparation)
+        made[text] = execution
     return made[text]
 
 
-def _prepares(database: BaseDatabaseWrapper) -> bool:
-    pooled = database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-    return takes_several(database) and not pooled
+def is_pooled(database: BaseDatabaseWrapper) -> bool:
+    """Whether something stands between us and PostgreSQL, and may hand its connections on from one
+    transaction to the next: the server's process is not the one that this connection was told of
+    when it was made, for a pooler tells of none that is real.
+    https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+    """
+    database.ensure_connection()
+    (process,) = _execute(database, "SELECT pg_backend_pid()").fetchone()
+    return bool(process != database.connection.info.backend_pid)
 
 
-def _prepare(database: BaseDatabaseWrapper, text: str) -> str:
+def _made_on(database: BaseDatabaseWrapper) -> Made | None:
+    database.ensure_connection()
+    raw = database.connection
+    if raw not in _made:
+        named = database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+        _made[raw] = None if named or is_pooled(database) else {}
+    return _made[raw]
+
+
+def _execute(database: BaseDatabaseWrapper, text: str) -> Any:
     """Past Django, for what waits in a `whole` has no part in it: a statement is prepared for the
     connection, whatever becomes of the transaction."""
-    preparation, execution = _spelled(text)
-    with database.wrap_database_errors, database.connection.cursor() as cursor:
-        cursor.execute(preparation)
-    return execution
+    with database.wrap_database_errors:
+        return database.connection.execute(text)
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Count, Min
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -13,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from outbound import clock, parking
 from outbound.findings import Finding, age, unreadable
 from outbound.models import Circuit, OutboundCall, PeriodicLease
+from outbound.prepared import is_pooled
 from outbound.states import SETTLED, WAITING, CallStatus, CircuitMode, CircuitState
 
 UNFINISHED = WAITING | {CallStatus.RUNNING, CallStatus.UNKNOWN}
@@ -54,6 +56,7 @@ def gauges() -> Iterator[Metric]:
 
 def findings() -> Iterator[Finding]:
     """What should worry somebody, now."""
+    yield from _pooler()
     yield from _sweep()
     yield from _late()
     yield from _circuits()
@@ -61,6 +64,14 @@ def findings() -> Iterator[Finding]:
     yield from _hooks()
     yield from _dead_letters()
     yield from unreadable(OutboundCall.objects.all(), "payload", about="calls", by="created_at")
+
+
+def _pooler() -> Iterator[Finding]:
+    """Ours notices one by itself; Django's own server-side cursors do not."""
+    told = connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    if connection.vendor == "postgresql" and not told and is_pooled(connection):
+        says = "a pooler stands in front of it, and Django has not been told"
+        yield Finding("database", says, "DATABASE_URL=...?DISABLE_SERVER_SIDE_CURSORS=True")
 
 
 def _sweep() -> Iterator[Finding]:
