@@ -16,8 +16,6 @@ import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
-from django.db.models import DateTimeField, Exists, F, OuterRef, Value
-from django.db.models.functions import Coalesce
 from pydantic import BaseModel, ValidationError
 
 from outbound import clock, gates, metrics, registry
@@ -35,11 +33,11 @@ from outbound.errors import (
 from outbound.fields import canonical_json
 from outbound.gates import DATABASE_AWAY, Passage, Refusal
 from outbound.hooks import run_postponed_hooks, run_settled_hooks, send_settled
-from outbound.models import CallAttempt, CallQuerySet, Circuit, OutboundCall
+from outbound.models import CallAttempt, OutboundCall
 from outbound.parking import park
 from outbound.policy import HINT_LIMIT, Decision, Policy, Standing, decide
 from outbound.redaction import sanitise, storable, visible
-from outbound.statements import find, insert, reread, update
+from outbound.statements import find, insert, update
 from outbound.states import SETTLED, AttemptOutcome, AttemptTrigger, CallStatus
 from outbound.transactions import whole
 
@@ -108,7 +106,7 @@ def deliver(
         if isinstance(passage, Refusal):
             return refuse(plan.call, passage)
         with leaving_on_error(passage):
-            claim = claim_call(call_id, plan, trigger=trigger, wait=wait, passage=passage)
+            claim = claim_call(plan, trigger=trigger, wait=wait, passage=passage)
             if claim is not None:
                 with hiding_text(claim.call):
                     outcome = call_provider(claim)
@@ -183,7 +181,6 @@ def plan_for(call: OutboundCall) -> Plan:
 
 
 def claim_call(
-    call_id: str | uuid.UUID,
     plan: Plan,
     *,
     trigger: AttemptTrigger,
@@ -198,25 +195,16 @@ def claim_call(
     claimed_at = time.monotonic()
     with whole():
         now = clock.fresh()  # the lease has to hold against every other process
-        lifetime = plan.operation.key_lifetime
-        key_expires_at = Value(now + lifetime if lifetime else None, DateTimeField())
-        claimed = (
-            _may_be_taken(call_id, probe=probe)
-            .ready(clock.latest())
-            .move_to(
-                CallStatus.RUNNING,
-                now=now,
-                lease_token=token,
-                lease_expires_at=now + lease,
-                attempts=F("attempts") + 1,
-                parked_by="",
-                key_expires_at=Coalesce(F("key_expires_at"), key_expires_at),
-            )
-        )
-        if not claimed:
-            return None
         call = plan.call
-        reread(call)
+        if not call.take(
+            now=now,
+            latest=clock.latest(),
+            token=token,
+            lease=lease,
+            key_lives=plan.operation.key_lifetime,
+            probe=probe,
+        ):
+            return None
         attempt = CallAttempt(
             call=call,
             number=call.attempts,
@@ -241,14 +229,6 @@ def claim_call(
         passage=passage,
         inline=trigger == AttemptTrigger.INLINE,
     )
-
-
-def _may_be_taken(call_id: str | uuid.UUID, *, probe: bool) -> CallQuerySet:
-    calls = OutboundCall.objects.filter(pk=call_id)
-    if probe:
-        return calls
-    blocking = Circuit.objects.blocking().filter(name=OuterRef("circuit"))
-    return calls.exclude(Exists(blocking))
 
 
 def context_for(
@@ -360,12 +340,10 @@ def _settled(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
     standing = standing_of(claim.call, claim.plan, now=now, before=claim.attempt)
     decision = decide(claim.plan.policy, standing, error)
     hint_in = None if claim.inline else _hint_in(decision, now)
-    owned = OutboundCall.objects.filter(pk=claim.call.pk, lease_token=claim.token).move_to(
+    owned = claim.call.leave(
         decision.status,
-        sources={CallStatus.RUNNING},
+        token=claim.token,
         now=now,
-        lease_token=None,
-        lease_expires_at=None,
         **decision_changes(decision, now=now, hint_in=hint_in),
         **outcome_changes(outcome),
     )
@@ -375,7 +353,6 @@ def _settled(claim: Claim, outcome: Reply | DeliveryError) -> Delivery | None:
     if decision.status == CallStatus.FAILED and standing.effect_possible_before:
         nothing_happened(claim.call)
     if decision.status in SETTLED:
-        reread(claim.call)
         run_settled_hooks(claim.call, now=now)
     elif decision.status == CallStatus.RETRYING:
         run_postponed_hooks(claim.call)

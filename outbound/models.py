@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.db import models
@@ -13,6 +13,8 @@ from django.db.models import F, Q
 from outbound.errors import IllegalMove
 from outbound.fields import EncryptedBinaryField, EncryptedJSONField
 from outbound.ids import uuid7
+from outbound.plain import moment_in, token_in
+from outbound.statements import change_if, update_if
 from outbound.states import (
     MOVES,
     SETTLED,
@@ -26,8 +28,21 @@ from outbound.states import (
 )
 
 
+def legal_sources(
+    status: CallStatus, sources: Collection[CallStatus] | None = None
+) -> frozenset[CallStatus]:
+    """From where a call may come to a status. Raises IllegalMove when not from all of `sources`."""
+    legal = sources_of(status)
+    wanted = legal if sources is None else frozenset(sources)
+    if not wanted or not wanted <= legal:
+        wrong = ", ".join(sorted(wanted - legal)) or "nowhere"
+        raise IllegalMove(f"a call cannot go from {wrong} to {status}")
+    return wanted
+
+
 class CallQuerySet(models.QuerySet["OutboundCall"]):
-    """Words for sets of calls, and the only way to change a status."""
+    """Words for sets of calls, and the only way to change a status, but for the attempt's own:
+    `OutboundCall.take` and `leave`."""
 
     def move_to(
         self,
@@ -40,11 +55,7 @@ class CallQuerySet(models.QuerySet["OutboundCall"]):
         """Move the calls of this set that are in one of `sources` (default: every status from
         which `status` may be reached). Returns how many moved: 0 means that someone else won.
         Raises IllegalMove when no rule allows a move from one of `sources`."""
-        legal = sources_of(status)
-        sources = legal if sources is None else frozenset(sources)
-        if not sources or not sources <= legal:
-            wrong = ", ".join(sorted(sources - legal)) or "nowhere"
-            raise IllegalMove(f"a call cannot go from {wrong} to {status}")
+        sources = legal_sources(status, sources)
         return self.filter(status__in=sources).update(status=status, updated_at=now, **changes)
 
     def with_id(self, call_id: object) -> Self:
@@ -84,6 +95,17 @@ class CallQuerySet(models.QuerySet["OutboundCall"]):
     def owing_hooks(self, now: datetime) -> Self:
         """Calls of which the tenant has not been told yet."""
         return self.filter(status__in=SETTLED, hook_due_at__lte=now)
+
+
+# What `take` says, on either database: the ORM would take longer to build it than the database to
+# execute it. READY is `CallQuerySet.ready`, UNBLOCKED is by `CircuitQuerySet.blocking`.
+TAKE = """status = 'running', updated_at = %s, lease_token = %s, lease_expires_at = %s,
+    attempts = attempts + 1, parked_by = '', key_expires_at = COALESCE(key_expires_at, %s)"""
+READY = """status IN ('pending', 'retrying') AND due_at <= %s AND deadline_at > %s
+    AND (key_expires_at IS NULL OR key_expires_at > %s)"""
+UNBLOCKED = """NOT EXISTS (
+        SELECT 1 FROM outbound_circuit WHERE name = outbound_outboundcall.circuit
+        AND (mode = 'forced_open' OR mode = 'auto' AND NOT state = 'closed'))"""
 
 
 class OutboundCall(models.Model):
@@ -240,6 +262,36 @@ class OutboundCall(models.Model):
 
     def __str__(self) -> str:
         return f"{self.adapter}.{self.operation} {self.id}"
+
+    def take(
+        self,
+        *,
+        now: datetime,
+        latest: datetime,
+        key_lives: timedelta | None,
+        token: uuid.UUID,
+        lease: timedelta,
+        probe: bool,
+    ) -> bool:
+        """Begin an attempt, if the call is `ready` and, unless this is a probe, its circuit lets
+        calls through: one statement decides, whoever else tries. Returns whether it is ours; then
+        the row has what is stored.
+
+        now: until when the lease lasts is counted from then. latest: the time, or later. key_lives:
+        how long the provider remembers the idempotency key, from the first attempt on."""
+        until = moment_in(now + key_lives) if key_lives else None
+        given = [moment_in(now), token_in(token), moment_in(now + lease), until]
+        due = moment_in(latest)
+        condition = READY if probe else f"{READY} AND {UNBLOCKED}"
+        return change_if(self, TAKE, condition, [*given, due, due, due])
+
+    def leave(self, status: CallStatus, *, token: uuid.UUID, now: datetime, **changes: Any) -> bool:
+        """End the attempt that holds this lease. Returns whether it was still ours; then the row
+        has what is stored."""
+        legal_sources(status, {CallStatus.RUNNING})
+        ends = {"status": status, "updated_at": now, "lease_token": None, "lease_expires_at": None}
+        held = {"status": CallStatus.RUNNING, "lease_token": token}
+        return update_if(self, {**ends, **changes}, **held)
 
     @property
     def settled(self) -> bool:

@@ -7,7 +7,7 @@ databases. It is kept here, and a row's values are prepared as its fields say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -91,10 +91,26 @@ def _insert_of(row: Model, ending: str = "") -> tuple[str, list[Any]]:
 
 
 def update(row: Model, *columns: str) -> None:
-    """Write columns of a row, which are named by their attributes."""
+    """Write columns of a row, which are named by their attributes. In a `whole` an error comes
+    perhaps at its end."""
     statement, database = _update(type(row), columns), connections[DEFAULT_DB_ALIAS]
-    with database.cursor() as cursor:
-        cursor.execute(prepared(statement.text), statement.values(row, database))
+    execute_later(prepared(statement.text), statement.values(row, database))
+
+
+def update_if(row: Model, changes: Mapping[str, Any], **conditions: Any) -> bool:
+    """Write columns of a row, if others hold these values (none is None), and reread all. Columns
+    are named by their attributes. Returns whether it was written."""
+    statement = _update(type(row), tuple(changes), tuple(conditions))
+    values = [*changes.values(), *conditions.values(), row.pk]
+    return _written(row, statement.text, statement.given(values, connections[DEFAULT_DB_ALIAS]))
+
+
+def change_if(row: Model, changes: str, condition: str, values: Sequence[Any]) -> bool:
+    """The same, where changes and condition have to be said in SQL. values: for both."""
+    meta = type(row)._meta  # noqa: SLF001 - Django's documented API
+    key = meta.pk.get_db_prep_value(row.pk, connections[DEFAULT_DB_ALIAS])
+    text = f'UPDATE "{meta.db_table}" SET {changes} WHERE {condition} AND "{meta.pk.column}" = %s'  # noqa: S608
+    return _written(row, text, [*values, key])
 
 
 def find(model: type[M], key: UUID | str) -> M | None:
@@ -108,12 +124,25 @@ def reread(row: Model) -> None:
     found = _columns_of(type(row), row.pk)
     if found is None:
         raise type(row).DoesNotExist  # type: ignore[attr-defined]
-    row.__dict__.update(zip(_names(type(row)), found, strict=True))
-    row._state.fields_cache.clear()  # noqa: SLF001 - as `refresh_from_db` does
+    _hold(row, found)
 
 
 def _mark(row: Model, *, stored: bool) -> None:
     row._state.adding, row._state.db = not stored, DEFAULT_DB_ALIAS  # noqa: SLF001 - as `save` does
+
+
+def _hold(row: Model, found: Sequence[Any]) -> None:
+    """Let a row have what the database has. found: values of its model's fields."""
+    row.__dict__.update(zip(_names(type(row)), found, strict=True))
+    row._state.fields_cache.clear()  # noqa: SLF001 - as `refresh_from_db` does
+
+
+def _written(row: Model, text: str, values: Sequence[Any]) -> bool:
+    """Whether an UPDATE has found the row, which then has what is stored."""
+    found = _found(type(row), f"{text} RETURNING {_columns(type(row))}", values)
+    if found is not None:
+        _hold(row, found)
+    return found is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,53 +152,64 @@ class _Statement:
     read: Callable[[Model], Iterable[Any]]
 
     def values(self, row: Model, database: BaseDatabaseWrapper) -> list[Any]:
+        return self.given(self.read(row), database)
+
+    def given(self, values: Iterable[Any], database: BaseDatabaseWrapper) -> list[Any]:
+        """Values of the fields, as they are given to the database."""
         plain = PLAIN_VALUES[database.vendor]
         return [
             value
             if value is None or (as_it_is and type(value) in plain)
             else field.get_db_prep_save(value, database)
-            for value, (field, as_it_is) in zip(self.read(row), self.fields, strict=True)
+            for value, (field, as_it_is) in zip(values, self.fields, strict=True)
         ]
 
 
 @cache
 def _insert(model: type[Model]) -> _Statement:
     meta = model._meta  # noqa: SLF001 - Django's documented API
-    columns = ", ".join(f'"{field.column}"' for field in meta.concrete_fields)
-    return _statement(f'INSERT INTO "{meta.db_table}" ({columns})', meta.concrete_fields)
+    return _statement(f'INSERT INTO "{meta.db_table}" ({_columns(model)})', meta.concrete_fields)
 
 
 @cache
-def _update(model: type[Model], columns: tuple[str, ...]) -> _Statement:
+def _update(
+    model: type[Model], columns: tuple[str, ...], conditions: tuple[str, ...] = ()
+) -> _Statement:
     meta = model._meta  # noqa: SLF001 - likewise
     by_name = {field.attname: field for field in meta.concrete_fields}
     fields = [by_name[name] for name in columns]
+    known = [*(by_name[name] for name in conditions), meta.pk]
     changes = ", ".join(f'"{field.column}" = %s' for field in fields)
-    text = f'UPDATE "{meta.db_table}" SET {changes} WHERE "{meta.pk.column}" = %s'  # noqa: S608
-    return _statement(text, [*fields, meta.pk])
+    where = " AND ".join(f'"{field.column}" = %s' for field in known)
+    return _statement(f'UPDATE "{meta.db_table}" SET {changes} WHERE {where}', [*fields, *known])  # noqa: S608
 
 
 def _columns_of(model: type[Model], key: UUID | str) -> list[Any] | None:
     """What the database holds, as values of the model's fields."""
+    meta = model._meta  # noqa: SLF001 - likewise
+    prepared = meta.pk.get_db_prep_value(key, connections[DEFAULT_DB_ALIAS])
+    text = f'SELECT {_columns(model)} FROM "{meta.db_table}" WHERE "{meta.pk.column}" = %s'  # noqa: S608
+    return _found(model, text, [prepared])
+
+
+def _found(model: type[Model], text: str, values: Sequence[Any]) -> list[Any] | None:
+    """What a statement about one row answers with its columns, as values of the model's fields."""
     database = connections[DEFAULT_DB_ALIAS]
-    text, converters = _select(model, database.vendor)
-    prepared = model._meta.pk.get_db_prep_value(key, database)  # noqa: SLF001 - likewise
     with database.cursor() as cursor:
-        cursor.execute(text, [prepared])
-        found = cursor.fetchone()
-    if found is None:
+        cursor.execute(text, values)
+        row = cursor.fetchone()
+    if row is None:
         return None
-    values = list(found)
-    for place, column, convert in converters:
-        values[place] = convert(values[place], column, database)
-    return values
+    found = list(row)
+    for place, column, convert in _converters(model, database.vendor):
+        found[place] = convert(found[place], column, database)
+    return found
 
 
 @cache
-def _select(model: type[Model], vendor: str) -> tuple[str, Sequence[Converter]]:
+def _converters(model: type[Model], vendor: str) -> Sequence[Converter]:
     meta, database = model._meta, connections[DEFAULT_DB_ALIAS]  # noqa: SLF001 - likewise
-    columns = ", ".join(f'"{field.column}"' for field in meta.concrete_fields)
-    converters = [
+    return [
         (place, column, convert)
         for place, field in enumerate(meta.concrete_fields)
         for column in [field.get_col(meta.db_table)]
@@ -178,7 +218,11 @@ def _select(model: type[Model], vendor: str) -> tuple[str, Sequence[Converter]]:
             *column.get_db_converters(database),
         ]
     ]
-    return f'SELECT {columns} FROM "{meta.db_table}" WHERE "{meta.pk.column}" = %s', converters  # noqa: S608
+
+
+@cache
+def _columns(model: type[Model]) -> str:
+    return ", ".join(f'"{field.column}"' for field in model._meta.concrete_fields)  # noqa: SLF001 - likewise
 
 
 @cache

@@ -169,9 +169,7 @@ class World:
         """Invariant 5: nothing is sent again while the attempt before may have worked, unless
         there is a key. Returns whether the worker got the call."""
         asked, row = self.asked[worker.call_id], self.seen.calls[worker.call_id]
-        worker.claim = engine.claim_call(
-            worker.call_id, worker.plan, trigger=AttemptTrigger.AUTO, wait=None
-        )
+        worker.claim = engine.claim_call(worker.plan, trigger=AttemptTrigger.AUTO, wait=None)
         if worker.claim is None:
             return False
         assert row["status"] in WAITING

@@ -49,7 +49,7 @@ def claim(call: OutboundCall) -> engine.Claim:
     """The right to make an attempt, for tests that stop half-way."""
     plan = engine.gate(call.pk)
     assert plan is not None
-    claimed = engine.claim_call(call.pk, plan, trigger=AttemptTrigger.AUTO, wait=None)
+    claimed = engine.claim_call(plan, trigger=AttemptTrigger.AUTO, wait=None)
     assert claimed is not None
     return claimed
 
@@ -417,7 +417,7 @@ class TestOneAtATime:
         assert plan is not None
         outcomes = at_once(
             20,
-            lambda: engine.claim_call(call.pk, plan, trigger=AttemptTrigger.AUTO, wait=None),
+            lambda: engine.claim_call(plan, trigger=AttemptTrigger.AUTO, wait=None),
         )
         assert [o for o in outcomes if isinstance(o, Exception)] == []
         [winner] = [o for o in outcomes if o is not None]

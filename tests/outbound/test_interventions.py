@@ -399,7 +399,7 @@ class TestSettleFromEvent:
         call = enqueue()
         plan = engine.gate(call.pk)
         assert plan is not None
-        claim = engine.claim_call(call.pk, plan, trigger=AttemptTrigger.AUTO, wait=None)
+        claim = engine.claim_call(plan, trigger=AttemptTrigger.AUTO, wait=None)
         assert claim is not None
         assert settle(call)
         assert [a.outcome for a in attempts(call)] == [AttemptOutcome.SUPERSEDED]

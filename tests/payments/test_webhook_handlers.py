@@ -56,7 +56,7 @@ def begin(call: OutboundCall | None) -> Claim:
     assert call is not None
     plan = engine.gate(call.pk)
     assert plan is not None
-    claim = engine.claim_call(call.pk, plan, trigger=AttemptTrigger.AUTO, wait=None)
+    claim = engine.claim_call(plan, trigger=AttemptTrigger.AUTO, wait=None)
     assert claim is not None
     return claim
 
