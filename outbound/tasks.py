@@ -4,7 +4,7 @@ since old workers meet the messages of new code during a deploy."""
 from __future__ import annotations
 
 import math
-import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +16,7 @@ from celery.exceptions import Ignore, Reject
 from django.conf import settings
 
 from outbound import engine, hints
+from outbound.alarms import set_alarm
 from outbound.dead_letters import DeadLetter, drain, mark_rows, on_dead_letter
 from outbound.engine import Delivery
 from outbound.errors import TransientError
@@ -110,13 +111,11 @@ def handing_over(ids: Sequence[str], announce: Callable[[str], None]) -> Iterato
         for call_id in _taken(left):
             announce(call_id)
 
-    timer = threading.Timer(HAND_OVER_SECONDS, hand_over)
-    timer.daemon = True
-    timer.start()
+    alarm = set_alarm(time.monotonic() + HAND_OVER_SECONDS, hand_over)
     try:
         yield _taken(left)
     finally:
-        timer.cancel()
+        alarm.cancel()
 
 
 def _taken(left: deque[str]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Connections that know whether bytes have left, and that a deadline can cut.
 
 A socket timeout is per read, so a peer that sends a byte now and then is never too slow for it.
-Here a timer shuts the socket down when the whole transfer has taken too long, wherever it hangs:
+Here an alarm shuts the socket down when the whole transfer has taken too long, wherever it hangs:
 in the TLS handshake, the headers or the body. Name resolution cannot be cut, but nothing is sent
 after it once the time is up.
 """
@@ -19,6 +19,8 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from outbound.alarms import set_alarm
 
 
 class Transfer:
@@ -56,7 +58,7 @@ class Transfer:
     def about_to_send(self) -> None:
         """Raises TimeoutError, before anything is sent, when the time is up.
 
-        Looks at the clock, too: a process that was frozen wakes up before its timer does.
+        Looks at the clock, too: a process that was frozen wakes up before its alarm does.
         """
         if not self.sent and (self.expired or time.monotonic() >= self.ends):
             self.expired = True
@@ -80,15 +82,13 @@ _current = threading.local()
 @contextmanager
 def transferring(transfer: Transfer) -> Iterator[None]:
     """Requests of this thread belong to `transfer` and are cut when its time is up."""
-    timer = threading.Timer(max(transfer.ends - time.monotonic(), 0), transfer.expire)
-    timer.daemon = True
-    timer.start()
+    alarm = set_alarm(transfer.ends, transfer.expire)
     _current.transfer = transfer
     try:
         yield
     finally:
         del _current.transfer
-        timer.cancel()
+        alarm.cancel()
         transfer.close()
 
 
