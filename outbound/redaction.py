@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -95,7 +96,7 @@ class _Summary:
         for name, value in islice(document.items(), SUMMARY_NAMES):
             if self._room <= 0:
                 break
-            key = sanitise(str(name), limit=NAME_CHARACTERS)
+            key = _name(str(name))
             self._room -= len(key) + PUNCTUATION
             shown[key] = self._value(str(name), value, depth)
         if len(shown) < len(document):
@@ -108,6 +109,17 @@ class _Summary:
         shown = _scalar(value) if name in self._allowed or value is None else HIDDEN
         self._room -= len(str(shown))
         return shown
+
+
+def _name(name: str) -> str:
+    """Short ones are the same in most documents, and kept; long ones are made by strangers."""
+    short = len(name) <= NAME_CHARACTERS
+    return _short_name(name) if short else sanitise(name, limit=NAME_CHARACTERS)
+
+
+@lru_cache(maxsize=4096)
+def _short_name(name: str) -> str:
+    return sanitise(name, limit=NAME_CHARACTERS)
 
 
 def _scalar(value: Any) -> Any:
