@@ -452,13 +452,13 @@ def standing_of(
 ) -> Standing:
     """What is known about a call now. `before`: look only at the attempts made before this one,
     with the same key."""
-    earlier = CallAttempt.objects.filter(call=call, idempotency_key=call.idempotency_key)
-    if before is not None:
-        earlier = earlier.filter(number__lt=before.number)
-    first = before is not None and before.number == 1
-    last = (
-        [] if first else list(earlier.order_by("-number").values_list("http_status", flat=True)[:1])
-    )
+    effect_possible, status = False, None
+    if before is None or before.number > 1:
+        earlier = CallAttempt.objects.filter(call=call, idempotency_key=call.idempotency_key)
+        if before is not None:
+            earlier = earlier.filter(number__lt=before.number)
+        effect_possible = earlier.may_have_worked().exists()
+        status = earlier.order_by("-number").values_list("http_status", flat=True).first()
     return Standing(
         now=now,
         attempts=call.attempts,
@@ -468,8 +468,8 @@ def standing_of(
         reads=plan.operation.reads,
         keyed=plan.operation.keyed,
         replays_failures=plan.operation.replays_failures,
-        effect_possible_before=bool(last) and earlier.may_have_worked().exists(),
-        previous_status=last[0] if last else None,
+        effect_possible_before=effect_possible,
+        previous_status=status,
     )
 
 
