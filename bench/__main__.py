@@ -21,12 +21,14 @@ BENCHMARKS = {
     "breaker": "a guarded call against one without a guard",
     "ingest": "webhooks against a view that verifies, inserts and publishes",
     "api": "the HTTP API against a bare view, and a wait against a request of one's own",
+    "enqueue": "a stored call against an INSERT",
+    "calls": "calls through rows against a plain Celery task",
     "mail": "10,000 recipients by each provider's batch call, against a call for each",
     "ingest_history": "webhooks with many processed events in the table, against none",
     "ingest_outage": "webhooks while the broker stands still",
 }
 LONG = {"ingest_history", "ingest_outage"}
-WITH_BROKER = {"api", "ingest", "ingest_history", "ingest_outage"}
+WITH_BROKER = {"api", "calls", "enqueue", "ingest", "ingest_history", "ingest_outage"}
 
 
 def main(arguments: list[str]) -> int:
@@ -35,9 +37,9 @@ def main(arguments: list[str]) -> int:
     effort = Effort(rounds=options.rounds, calls=options.calls, rows=options.rows)
     sound = True
     names = options.names or [name for name in BENCHMARKS if name not in LONG]
-    with databases(broker=not WITH_BROKER.isdisjoint(names)) as found:
-        for name in names:
-            print(f"{name}: {BENCHMARKS[name]}")
+    for name in names:
+        print(f"{name}: {BENCHMARKS[name]}")
+        with databases(broker=name in WITH_BROKER) as found:
             for database in found:
                 print(f"\n{database.name}", flush=True)
                 sound &= _run(name, database, effort)

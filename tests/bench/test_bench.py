@@ -190,9 +190,14 @@ class TestProgram:
 
     def test_a_benchmark_that_breaks(self, finds: Any, capsys: pytest.CaptureFixture[str]) -> None:
         finds("", returncode=1)
-        assert program.main([]) == 1
-        assert self.asked_for_a_broker == [True]
+        assert program.main(["ingest"]) == 1
         assert "FAILED: exit status 1" in capsys.readouterr().out
+
+    def test_databases_of_its_own(self, finds: Any) -> None:
+        """Each benchmark, with a broker where it wants one: what one has stored is no other's."""
+        finds('{"title": "t", "header": [""], "rows": []}')
+        assert program.main(["api", "breaker", "enqueue"]) == 0
+        assert self.asked_for_a_broker == [True, False, True]
 
     @pytest.mark.parametrize(
         "arguments", [["nope"], ["--rounds", "0"], ["--calls", "x"], ["--rounds", "²"], ["--no"]]
@@ -230,6 +235,8 @@ class TestDatabases:
         ("ingest", "POST /webhooks/stripe"),
         ("ingest_history", "POST /webhooks/stripe, 20 events"),
         ("ingest_outage", "broker frozen"),
+        ("enqueue", "enqueue_call"),
+        ("calls", "50 ms: outbound call"),
         ("mail", "sendgrid"),
     ],
 )
