@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from psycopg import IsolationLevel
 
@@ -87,6 +87,25 @@ def test_savepoint_inside_a_whole() -> None:
             with pytest.raises(KeyError):
                 make("lost, too", KeyError())
             assert names() == ["before", "inside"]
+        note("after")
+    assert names() == ["after", "before", "inside"]
+
+
+@pytest.mark.parametrize("statement", ["INSERT nothing", "SELECT * FROM nowhere", "SELECT %s, %s"])
+def test_what_cannot_be_read_inside_a_savepoint(statement: str) -> None:
+    """Not by the database, and not by its client: it undoes nothing but itself."""
+
+    def fail() -> None:
+        with savepoint(), connection.cursor() as cursor:
+            note("lost")
+            cursor.execute(statement, ["one"] if "%s" in statement else None)
+
+    with whole():
+        note("before")
+        with savepoint():
+            note("inside")
+        with pytest.raises((DatabaseError, TypeError)):
+            fail()
         note("after")
     assert names() == ["after", "before", "inside"]
 
