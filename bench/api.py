@@ -9,17 +9,26 @@ import os
 import statistics
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import requests
-from django.core.management import call_command
 from django.db import connection
 
 from api.models import IdempotentRequest
 from api.services import MAX_RATE, create_client
 from bench.bare.models import Row
-from bench.measuring import Effort, Rounds, interleaved, median
-from bench.reports import Report, goal
-from bench.serving import CONNECTIONS, Connection, Load, ask_all, clients, request_bytes, served
+from bench.measuring import Effort, Rounds, in_turns, interleaved, median
+from bench.reports import Report, rated
+from bench.serving import (
+    CONNECTIONS,
+    Connection,
+    Load,
+    ask_all,
+    clients,
+    declare_queues,
+    request_bytes,
+    served,
+)
 from outbound.clock import now
 from outbound.models import OutboundCall
 from payments.models import Payment
@@ -78,8 +87,15 @@ def measure(effort: Effort) -> Report:
             clients(bare_port) as bare,
             clients(port) as ours,
         ):
-            sides = {BARE: (bare, caller.row), OURS: (ours, caller.refund)}
-            loads = _in_turns(sides, effort)
+
+            def load(connections: list[Connection], make: Callable[[], bytes]) -> Load:
+                return ask_all(connections, [make() for _ in range(effort.calls * CONNECTIONS)])
+
+            sides = {
+                BARE: partial(load, bare, caller.row),
+                OURS: partial(load, ours, caller.refund),
+            }
+            loads = in_turns(sides, rounds=effort.rounds + 1)  # the first is not counted
             waits, wrong = _waits(provider, ours[0], caller, effort)
     return Report(
         f"{effort.rounds} rounds of {effort.calls * CONNECTIONS} requests over {CONNECTIONS}"
@@ -95,8 +111,7 @@ def prepare() -> None:
     """The bare view's table, and queues where there is a broker."""
     with connection.schema_editor() as editor:
         editor.create_model(Row)
-    if not os.environ["CELERY_BROKER_URL"].startswith("memory:"):
-        call_command("setup_broker", verbosity=0)
+    declare_queues()
 
 
 def make_payments() -> list[str]:
@@ -116,39 +131,14 @@ def make_payments() -> list[str]:
     return [payment.provider_id or "" for payment in Payment.objects.bulk_create(made)]
 
 
-def _in_turns(
-    sides: Mapping[str, tuple[list[Connection], Callable[[], bytes]]], effort: Effort
-) -> Loads:
-    """A first round of each that is not counted, then `effort.rounds`."""
-    order = list(sides)
-    found: Loads = {name: [] for name in order}
-    for _ in range(effort.rounds + 1):
-        for name in order:
-            connections, make = sides[name]
-            asked = [make() for _ in range(effort.calls * CONNECTIONS)]
-            found[name].append(ask_all(connections, asked))
-        order.append(order.pop(0))
-    return found
-
-
 def _row(name: str, loads: Loads) -> tuple[str, ...]:
-    rates = [_rate(load) for load in loads[name][1:]]
-    each = [rate / _rate(bare) for rate, bare in zip(rates, loads[BARE][1:], strict=True)]
-    low, typical, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
+    rates = {side: [load.rate for load in rounds[1:]] for side, rounds in loads.items()}
     waits = sorted(wait for load in loads[name][1:] for wait in load.waits)
     return (
-        name,
-        f"{statistics.median(rates):.0f}",
-        f"{typical:.2f}",
-        "" if name == BARE else f"{low:.2f} to {high:.2f}",
-        "" if name == BARE else goal(typical >= GOAL),
+        *rated(name, rates[name], rates[BARE], GOAL),
         f"{statistics.median(waits) * 1000:.1f}",
         f"{waits[int(len(waits) * 0.99)] * 1000:.1f}",
     )
-
-
-def _rate(load: Load) -> float:
-    return len(load.statuses) / load.seconds
 
 
 def _waits(

@@ -8,21 +8,20 @@ do. It is over when the last has been answered and, in ours, settled.
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from django.db import transaction
 
-from bench.api import prepare
 from bench.bare.tasks import create_customer
-from bench.measuring import Effort
-from bench.reports import Report, goal
-from bench.serving import celery, started
+from bench.measuring import Effort, in_turns
+from bench.reports import Report, rated
+from bench.serving import celery, declare_queues, has_broker, started
 from outbound.models import OutboundCall
 from outbound.services import enqueue_call
 from outbound.states import CallStatus
@@ -37,8 +36,6 @@ BARE, OURS = "plain task", "outbound call"
 HEADER = ("", "calls/s", "ratio", "half of rounds", f">= {GOAL}")
 ENDED_SECONDS = 120.0
 
-Rates = dict[str, list[float]]  # calls a second, by round
-
 
 @dataclass(frozen=True, slots=True)
 class Side:
@@ -50,9 +47,9 @@ class Side:
 
 def measure(effort: Effort) -> Report:
     """Both in turns, with a provider that answers at once and one that takes its time."""
-    if os.environ["CELERY_BROKER_URL"].startswith("memory:"):
+    if not has_broker():
         return Report("no broker in this form: a plain task would have none either", ("",), [])
-    prepare()
+    declare_queues()
     calls = effort.calls * THREADS
     rows: list[tuple[str, ...]] = []
     wrong: list[str] = []
@@ -73,7 +70,13 @@ def measure(effort: Effort) -> Report:
 
         with _workers():
             for latency in LATENCIES:
-                rows += _table(latency, _in_turns(run, latency, effort.rounds))
+                acts = {name: partial(run, name, latency) for name in sides}
+                found = in_turns(acts, rounds=effort.rounds + 1)
+                rates = {name: each[1:] for name, each in found.items()}  # the first warms up
+                rows += [
+                    rated(f"{latency * 1000:g} ms: {name}", rates[name], rates[BARE], GOAL)
+                    for name in sides
+                ]
     return Report(
         f"{effort.rounds} rounds of {calls} calls; one worker with {THREADS} threads; by the time"
         " that the provider takes",
@@ -108,17 +111,6 @@ def _enqueue() -> None:
         enqueue_call(adapter="stripe", operation="create_customer", payload={"email": EMAIL})
 
 
-def _in_turns(run: Callable[[str, float], float], latency: float, rounds: int) -> Rates:
-    """A first round of each that is not counted, then `rounds`."""
-    order = [BARE, OURS]
-    found: Rates = {name: [] for name in order}
-    for _ in range(rounds + 1):
-        for name in order:
-            found[name].append(run(name, latency))
-        order.reverse()
-    return {name: rates[1:] for name, rates in found.items()}
-
-
 def _rate(side: Side, calls: int) -> float:
     """Calls a second, from the first that is asked for to the last that has ended."""
     wanted = side.ended() + calls
@@ -127,16 +119,3 @@ def _rate(side: Side, calls: int) -> float:
         side.ask()
     wait_until(lambda: side.ended() >= wanted, seconds=ENDED_SECONDS, what="all calls have ended")
     return calls / (time.perf_counter() - began)
-
-
-def _table(latency: float, found: Mapping[str, list[float]]) -> Iterator[tuple[str, ...]]:
-    for name, rates in found.items():
-        each = [rate / bare for rate, bare in zip(rates, found[BARE], strict=True)]
-        low, typical, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
-        yield (
-            f"{latency * 1000:g} ms: {name}",
-            f"{statistics.median(rates):.0f}",
-            f"{typical:.2f}",
-            "" if name == BARE else f"{low:.2f} to {high:.2f}",
-            "" if name == BARE else goal(typical >= GOAL),
-        )

@@ -12,14 +12,23 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-from django.core.management import call_command
 from django.db import connection
 
 from bench.bare.models import Event
-from bench.measuring import Effort
-from bench.reports import Report, goal
-from bench.serving import CONNECTIONS, Connection, Load, ask_all, clients, request_bytes, served
+from bench.measuring import Effort, in_turns
+from bench.reports import Report, goal, rated
+from bench.serving import (
+    CONNECTIONS,
+    Connection,
+    Load,
+    ask_all,
+    clients,
+    declare_queues,
+    request_bytes,
+    served,
+)
 from webhooks.models import WebhookEvent
 
 RATE_GOAL = 1.2  # times the deliveries of the bare view
@@ -80,7 +89,7 @@ def measure(effort: Effort) -> Report:
         clients(port) as ours,
     ):
         sides = {BARE: (bare, Provider("/events")), OURS: (ours, Provider("/webhooks/stripe"))}
-        loads = in_turns(sides, effort)
+        loads = loads_of(sides, effort)
     slowest = {name: percentile(waits_of(rounds)) for name, rounds in loads.items()}
     ratio = slowest[OURS] / slowest[BARE]
     return Report(
@@ -96,22 +105,16 @@ def measure(effort: Effort) -> Report:
     )
 
 
-def declare_queues() -> None:
-    """Where there is a broker."""
-    if not os.environ["CELERY_BROKER_URL"].startswith("memory:"):
-        call_command("setup_broker", verbosity=0)
+def loads_of(sides: Sides, effort: Effort) -> dict[str, list[Load]]:
+    """In turns: a first round of each that is not counted, then `effort.rounds`."""
 
+    def load(connections: list[Connection], provider: Provider) -> Load:
+        sent = [provider.delivery() for _ in range(effort.calls * CONNECTIONS)]
+        return ask_all(connections, sent)
 
-def in_turns(sides: Sides, effort: Effort) -> dict[str, list[Load]]:
-    """A first round of each that is not counted, then `effort.rounds`. Each begins with another."""
-    order = list(sides)
-    found: dict[str, list[Load]] = {name: [] for name in order}
-    for _ in range(effort.rounds + 1):
-        for name in order:
-            connections, provider = sides[name]
-            sent = [provider.delivery() for _ in range(effort.calls * CONNECTIONS)]
-            found[name].append(ask_all(connections, sent))
-        order.append(order.pop(0))
+    found = in_turns(
+        {name: partial(load, *side) for name, side in sides.items()}, rounds=effort.rounds + 1
+    )
     return {name: rounds[1:] for name, rounds in found.items()}
 
 
@@ -130,24 +133,14 @@ def table(loads: Loads, base: str, least: float) -> list[tuple[str, ...]]:
 
 
 def _row(name: str, loads: Loads, base: str, least: float) -> tuple[str, ...]:
-    rates = [_rate(load) for load in loads[name]]
-    each = [rate / _rate(other) for rate, other in zip(rates, loads[base], strict=True)]
-    low, typical, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
+    rates = {side: [load.rate for load in rounds] for side, rounds in loads.items()}
     waits = waits_of(loads[name])
     return (
-        name,
-        f"{statistics.median(rates):.0f}",
-        f"{typical:.2f}",
-        "" if name == base else f"{low:.2f} to {high:.2f}",
-        "" if name == base else goal(typical >= least),
+        *rated(name, rates[name], rates[base], least),
         f"{statistics.median(waits) * 1000:.1f}",
         f"{percentile(waits) * 1000:.1f}",
         f"{waits[-1] * 1000:.1f}",
     )
-
-
-def _rate(load: Load) -> float:
-    return len(load.statuses) / load.seconds
 
 
 def waits_of(rounds: list[Load]) -> list[float]:

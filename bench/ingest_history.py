@@ -18,9 +18,8 @@ from django.utils import timezone
 from bench.ingest import (
     OURS,
     Provider,
-    declare_queues,
     header,
-    in_turns,
+    loads_of,
     table,
     title,
     wrong_count,
@@ -28,7 +27,7 @@ from bench.ingest import (
 )
 from bench.measuring import Effort
 from bench.reports import Report
-from bench.serving import clients, served
+from bench.serving import clients, declare_queues, served
 from tests.services.environment import ROOT, sqlite_url
 from tests.services.shared_postgres import PostgresServer
 from webhooks.models import WebhookEvent
@@ -73,7 +72,7 @@ def measure(effort: Effort) -> Report:
             clients(full_port) as many,
         ):
             sides = {EMPTY: (few, Provider(PATH)), full: (many, Provider(PATH))}
-            loads = in_turns(sides, effort)
+            loads = loads_of(sides, effort)
     return Report(
         title(effort),
         header(GOAL),

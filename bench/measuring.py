@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection
 
 # FOR UPDATE and BEGIN IMMEDIATE as well: a lock is for others what a write is
 WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE|MERGE|IMMEDIATE|EXECUTE)\b")
 
+T = TypeVar("T")
 Act = Callable[[], object]
 Rounds = list[list[float]]  # seconds of each call, by round
 
@@ -30,16 +31,25 @@ class Effort:
     rows: int = 1_000_000
 
 
-def interleaved(acts: Mapping[str, Act], *, rounds: int, calls: int) -> dict[str, Rounds]:
-    """Each act so many times in each round, a different one first each time: what else happens on
-    the machine meets them all."""
+def in_turns(acts: Mapping[str, Callable[[], T]], *, rounds: int) -> dict[str, list[T]]:
+    """What each act gives, once in each round, a different one first each time: what else happens
+    on the machine meets them all."""
     order = list(acts)
-    found: dict[str, Rounds] = {name: [] for name in order}
+    found: dict[str, list[T]] = {name: [] for name in order}
     for _ in range(rounds):
         for name in order:
-            found[name].append([seconds_of(acts[name]) for _ in range(calls)])
+            found[name].append(acts[name]())
         order.append(order.pop(0))
     return found
+
+
+def interleaved(acts: Mapping[str, Act], *, rounds: int, calls: int) -> dict[str, Rounds]:
+    """The seconds of each act, which comes so many times in each round."""
+
+    def timed(act: Act) -> Callable[[], list[float]]:
+        return lambda: [seconds_of(act) for _ in range(calls)]
+
+    return in_turns({name: timed(act) for name, act in acts.items()}, rounds=rounds)
 
 
 def seconds_of(act: Act) -> float:
@@ -50,6 +60,12 @@ def seconds_of(act: Act) -> float:
 
 def median(rounds: Rounds) -> float:
     return statistics.median(seconds for calls in rounds for seconds in calls)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Half of them are between the first and the last of these, and half below the middle one."""
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else [*values] * 3
+    return low, middle, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +80,7 @@ class Ratio:
 def ratio(rounds: Rounds, base: Rounds) -> Ratio:
     """How many times as long as `base` it took."""
     each = [median([one]) / median([other]) for one, other in zip(rounds, base, strict=True)]
-    low, _, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
+    low, _, high = quartiles(each)
     return Ratio(median(rounds) / median(base), low, high)
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from bench.measuring import quartiles
+
+Cells = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,20 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def rated(name: str, rates: Sequence[float], base: Sequence[float], least: float) -> Cells:
+    """A row about what is done in a second, round by round: the rate, its ratio to `base` in a
+    typical round and in half of them, and whether that is `least`. `base` may be `rates`."""
+    low, typical, high = quartiles([rate / bare for rate, bare in zip(rates, base, strict=True)])
+    itself = rates is base
+    return (
+        name,
+        f"{statistics.median(rates):.0f}",
+        f"{typical:.2f}",
+        "" if itself else f"{low:.2f} to {high:.2f}",
+        "" if itself else goal(typical >= least),
+    )
 
 
 def goal(met: bool) -> str:

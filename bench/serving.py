@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.core.management import call_command
+
 from devtools.environment import celery_command, web_command
 from tests.house.polling import wait_until
 from tests.services.environment import ROOT
@@ -22,6 +24,17 @@ from tests.services.process import Process
 CONNECTIONS = 8
 START_SECONDS = 40.0
 ANSWER_SECONDS = 30.0
+
+
+def has_broker() -> bool:
+    """Whether there is one outside of the worker."""
+    return not os.environ["CELERY_BROKER_URL"].startswith("memory:")
+
+
+def declare_queues() -> None:
+    """Where there is a broker."""
+    if has_broker():
+        call_command("setup_broker", verbosity=0)
 
 
 @contextmanager
@@ -116,6 +129,11 @@ class Load:
     seconds: float
     waits: list[float]
     statuses: list[int]
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.statuses) / self.seconds
 
 
 def ask_all(connections: Sequence[Connection], requests: Sequence[bytes]) -> Load:

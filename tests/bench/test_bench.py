@@ -18,7 +18,7 @@ from bench import __main__ as program
 from bench import breaker, databases
 from bench.databases import Database
 from bench.measuring import Effort, Ratio, interleaved, ratio, statements
-from bench.reports import Report, columns, goal
+from bench.reports import Report, columns, goal, rated
 from outbound.errors import RateLimited
 from outbound.models import RateBucket
 from outbound.tallies import AttemptTally
@@ -130,6 +130,15 @@ class TestReports:
         """Names to the left, numbers to the right, nothing behind the last."""
         rows = [("", "ms"), ("long name", "1.0"), ("x", "")]
         assert columns(rows) == ["            ms", "long name  1.0", "x"]
+
+    def test_rated(self) -> None:
+        """Against another, round by round; of the one that all are held against only the rate."""
+        base = [100.0, 200.0, 400.0]
+        assert rated("base", base, base, 0.5) == ("base", "200", "1.00", "", "")
+        assert rated("half", [50.0, 100.0, 200.0], base, 0.5) == (
+            "half", "100", "0.50", "0.50 to 0.50", "goal met",
+        )  # fmt: skip
+        assert rated("less", [10.0, 80.0, 160.0], base, 0.5)[-1] == "goal not met"
 
     def test_goals(self) -> None:
         assert (goal(True), goal(False)) == ("goal met", "goal not met")
